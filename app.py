@@ -1,0 +1,204 @@
+"""The HTTP service: create_app(), the routes of our own API, one error handler."""
+
+import hmac
+import os
+import re
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Flask, Response, current_app, request
+from flask.typing import ResponseReturnValue
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    InternalServerError,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    Unauthorized,
+    UnsupportedMediaType,
+)
+
+from serving.contracts import Predict
+from serving.model import InvalidInput, Model, ModelError, load
+
+# An environment variable of the same name goes before each, and an argument of create_app before that.
+DEFAULTS: dict[str, Any] = {
+    "MODEL_PATH": str(Path(__file__).with_name("model.pkl")),
+    "MODEL_SHA256": "",
+    "MAX_ROWS": 10_000,
+    "MAX_BODY_BYTES": 4_194_304,
+    "API_KEYS": "",
+}
+PROBES = {"/healthz", "/readyz"}
+SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+api = Blueprint("api", __name__)
+
+
+class InvalidSetting(ValueError):
+    """A setting that cannot be what it says; the text is one line."""
+
+
+def create_app(**overrides: Any) -> Flask:
+    """Return the service with its model loaded and checked.
+
+    Raises InvalidSetting and ModelError.
+    """
+    app = Flask(__name__, static_folder=None)  # a static folder would be a route that nobody asked for
+    app.config.from_mapping(DEFAULTS | settings(os.environ) | overrides)
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
+    app.url_map.merge_slashes = False  # else //predict is answered by a redirect, in HTML
+    model = load(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
+    app.extensions["model"] = model
+    app.extensions["predict"] = Predict(model)
+    app.extensions["api_keys"] = keys(app.config["API_KEYS"])
+    app.register_blueprint(api)
+    app.before_request(authorize)
+    app.after_request(identify)
+    app.register_error_handler(HTTPException, explain)
+    app.register_error_handler(InvalidInput, lambda error: explain(BadRequest(str(error))))
+    return app
+
+
+def settings(environ: Any) -> dict[str, Any]:
+    """Return what `environ` says of the names in DEFAULTS; an empty value says nothing. Raises InvalidSetting."""
+    found: dict[str, Any] = {name: environ[name] for name in DEFAULTS if environ.get(name)}
+    for name, text in found.items():
+        if isinstance(DEFAULTS[name], int):
+            if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
+                raise InvalidSetting(f"{name}: expected a whole number above 0, got {text!r}")
+            found[name] = int(text)
+    return found
+
+
+def keys(text: str) -> list[bytes]:
+    """Return the keys in `text`, separated by commas. Raises InvalidSetting where there is text but no key."""
+    found = [key.strip().encode() for key in text.split(",") if key.strip()]
+    if text and not found:
+        raise InvalidSetting("API_KEYS: set, but names no key")
+    return found
+
+
+@api.post("/predict")
+def predict() -> Response:
+    """Score one row or many, given as numbers or by name."""
+    model: Model = current_app.extensions["model"]
+    rows, outputs = current_app.extensions["predict"].decode(body())
+    if len(rows) > current_app.config["MAX_ROWS"]:
+        limit = current_app.config["MAX_ROWS"]
+        raise RequestEntityTooLarge(f"Expected at most {limit} rows, got {len(rows)} - at `$.features`")
+    prediction = model.predict(rows).tolist()
+    members = {"prediction": prediction}
+    if "label" in outputs:
+        members["label"] = [model.labels[value] for value in prediction]
+    if "probability" in outputs:
+        members["probability"] = model.probabilities(rows).tolist()
+    return answer(members, {"X-Model-Version": model.version})
+
+
+@api.get("/")
+def index() -> Response:
+    """List every route and say which model is served."""
+    model: Model = current_app.extensions["model"]
+    routes = [
+        {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
+        for rule in current_app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+    described = {
+        "name": model.card.name if model.card else None,
+        "version": model.version,
+        "features": model.features,
+        "classes": list(model.labels.values()),
+    }
+    return answer({"status": "alive", "model": described, "routes": routes}, {"X-Model-Version": model.version})
+
+
+@api.get("/healthz")
+def healthz() -> Response:
+    """Say that the process answers."""
+    return answer({"status": "alive"})
+
+
+@api.get("/readyz")
+def readyz() -> Response:
+    """Say whether the model answers its reference rows as its card says."""
+    model: Model = current_app.extensions["model"]
+    try:
+        model.self_test()
+    except ModelError as error:
+        raise ServiceUnavailable(str(error)) from error
+    return answer({"status": "ready"}, {"X-Model-Version": model.version})
+
+
+def body() -> bytes:
+    """Return the request's body, or raise the HTTPException that says why it is not taken."""
+    if not request.is_json:
+        raise UnsupportedMediaType(f"Expected Content-Type application/json, got {request.mimetype[:100] or 'none'}")
+    if request.content_encoding:
+        raise UnsupportedMediaType(f"Expected no Content-Encoding, got {request.content_encoding[:100]}")
+    limit: int = current_app.config["MAX_BODY_BYTES"]
+    too_large = RequestEntityTooLarge(f"Expected at most {limit} bytes of body")
+    try:
+        data = request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise too_large from error
+    # A chunked body states no length, and Werkzeug cuts it off at its own limit without a word: one byte above ours.
+    if len(data) > limit:
+        raise too_large
+    return data
+
+
+def answer(members: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """Return `members` as one line of JSON."""
+    return Response(msgspec.json.encode(members) + b"\n", headers=headers, mimetype="application/json")
+
+
+def authorize() -> None:
+    """Let through who has a key, and probes; raise Unauthorized for others."""
+    expected: list[bytes] = current_app.extensions["api_keys"]
+    if not expected or request.path in PROBES:
+        return
+    sent = request.authorization
+    token = sent.token or "" if sent and sent.type == "bearer" else ""
+    # Every key is compared, each in constant time: how long it takes says nothing about which was close.
+    if not any([hmac.compare_digest(token.encode("latin-1", "replace"), key) for key in expected]):  # noqa: C419
+        raise Unauthorized(
+            "Expected Authorization: Bearer with a valid key", www_authenticate=WWWAuthenticate("bearer")
+        )
+
+
+def identify(response: Response) -> Response:
+    """Name the request: as the client did, where that is safe to write to a log, else anew."""
+    sent = request.headers.get("X-Request-ID", "")
+    response.headers["X-Request-ID"] = sent if SAFE_ID.fullmatch(sent) else uuid.uuid4().hex
+    return response
+
+
+def explain(error: HTTPException) -> ResponseReturnValue:
+    """Return `error` as JSON, with the headers that belong to it, such as Allow."""
+    if isinstance(error, NotFound | MethodNotAllowed):
+        text = f"{request.method} {request.path}: {error.name}"
+    elif isinstance(error, InternalServerError):
+        text = error.name
+    else:
+        text = error.description or error.name
+    response = error.get_response()
+    response.data = answer({"error": text}).data
+    response.content_type = "application/json"
+    return response
+
+
+try:
+    app = create_app()
+except (InvalidSetting, ModelError) as error:
+    sys.exit(str(error))  # one line and status 1, not a traceback
+
+if __name__ == "__main__":
+    app.run(host="0.0.0.0", port=int(os.environ.get("PORT", "5000")))  # noqa: S104 - as in a container, all interfaces

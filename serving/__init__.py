@@ -1,0 +1,1 @@
+"""What app.py, train.py and gunicorn share."""

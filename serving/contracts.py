@@ -1,0 +1,88 @@
+"""How rows are asked about: a contract decodes a body to an array, or says what is wrong and where in it."""
+
+import json
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from serving.model import Floats, InvalidInput, Model
+
+# Beyond float32 there is no measurement, only overflow: trees refuse it, sums of products turn infinite.
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+Output = Literal["label", "probability"]
+
+
+class Predict:
+    """Our own contract: `{"features": ROW or [ROW, ...], "outputs": [...]}`; a ROW is an array or an object."""
+
+    def __init__(self, model: Model) -> None:
+        self.width = model.n_features
+        self.outputs = {"label": bool(model.labels), "probability": model.has_probabilities}
+        # A struct of the card's names: the decoder itself then finds unknown, missing and mistyped members. Without a
+        # card it has no member, and every name is unknown.
+        fields = {f"f{i}": name for i, name in enumerate(model.features)}
+        row: Any = msgspec.defstruct("Row", [(f, Number) for f in fields], rename=fields, forbid_unknown_fields=True)
+        request: Any = msgspec.defstruct(
+            "PredictRequest",
+            [
+                ("features", list[Number | list[Number] | row] | row),
+                ("outputs", list[Output] | msgspec.UnsetType, msgspec.UNSET),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self.named = row
+        self.decoder = msgspec.json.Decoder(request)
+
+    def decode(self, body: bytes) -> tuple[Floats, list[Output]]:
+        """Return the rows, of shape (rows, features), and what is asked for beside their prediction.
+
+        Raises InvalidInput.
+        """
+        try:
+            request = self.decoder.decode(body)
+        except UnicodeDecodeError as error:
+            raise InvalidInput("The body is not UTF-8") from error
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(_shortened(str(error)) if body else "The body is empty") from error
+        rows = request.features
+        if isinstance(rows, self.named):
+            rows = [rows]
+        kinds = set(map(type, rows))
+        if len(kinds) > 1:
+            odd = next(i for i, row in enumerate(rows) if type(row) is not type(rows[0]))
+            raise InvalidInput(f"Expected rows of one kind, or numbers alone - at `$.features[{odd}]`")
+        outputs = [] if request.outputs is msgspec.UNSET else request.outputs
+        for i, output in enumerate(outputs):
+            if not self.outputs[output]:
+                raise InvalidInput(f"This model has no {output} - at `$.outputs[{i}]`")
+        members = 1 + (request.outputs is not msgspec.UNSET)
+        if kinds == {self.named}:
+            rows = list(map(msgspec.structs.astuple, rows))
+            members += len(rows) * self.width
+        if body.count(b":") != members:  # one too many stands in a string, or in a member that came twice
+            json.loads(body, object_pairs_hook=_unique)
+        if kinds == {float}:
+            return self._array([rows], "$.features"), outputs
+        return self._array(rows, "$.features[{}]"), outputs
+
+    def _array(self, rows: list[Any], at: str) -> Floats:
+        if not rows:
+            raise InvalidInput("Expected at least one row - at `$.features`")
+        if set(map(len, rows)) != {self.width}:
+            i = next(i for i, row in enumerate(rows) if len(row) != self.width)
+            raise InvalidInput(f"Expected {self.width} numbers, got {len(rows[i])} - at `{at.format(i)}`")
+        return np.array(rows, dtype=np.float64)
+
+
+def _unique(members: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidInput(f"Object contains field `{_shortened(twice)}` twice")
+
+
+def _shortened(text: str) -> str:
+    # The middle goes: a message ends with its path.
+    return text if len(text) < 300 else f"{text[:150]} ... {text[-100:]}"

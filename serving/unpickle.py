@@ -1,0 +1,68 @@
+"""An unpickler that can import what a scikit-learn estimator is made of, and nothing else.
+
+A pickle is a program; what it can do is call what it can import. This list narrows that to classes and arithmetic. It
+does not make a stranger's file safe to serve: the digest (`MODEL_SHA256`, the model card) says whose file it is.
+"""
+
+import io
+import warnings
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+from joblib.numpy_pickle import NumpyUnpickler
+from sklearn.exceptions import InconsistentVersionWarning
+
+# Whoever serves another library's estimator adds its package here.
+CLASSES_OF = ("sklearn.", "scipy.sparse.", "scipy.interpolate.", "numpy.random.")
+FUNCTIONS_OF = ("sklearn.feature_selection.", "sklearn.metrics.")  # scores and kernels, kept by selectors and searches
+CONSTRUCTORS = ("newObj", "__pyx_unpickle_")  # how Cython's classes in scikit-learn are put together again
+NAMES = {  # how arrays, scalars, random states and column ranges are
+    ("builtins", "slice"),
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("joblib.numpy_pickle", "NumpyArrayWrapper"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("numpy.ma.core", "MaskedArray"),
+    ("numpy.ma.core", "_mareconstruct"),
+    ("numpy.random._pickle", "__bit_generator_ctor"),
+    ("numpy.random._pickle", "__generator_ctor"),
+    ("numpy.random._pickle", "__randomstate_ctor"),
+    ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+}
+
+
+class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is untyped
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in NAMES:
+            return super().find_class(module, name)
+        if module == "numpy" and isinstance(getattr(np, name, None), np.ufunc):
+            return getattr(np, name)
+        # A dotted name walks attributes, out of the module that was named; so does a name imported from elsewhere.
+        if module.startswith(CLASSES_OF) and "." not in name:
+            found = super().find_class(module, name)
+            home = f"{getattr(found, '__module__', '')}."
+            if isinstance(found, type):
+                allowed = home.startswith(CLASSES_OF)
+            else:
+                allowed = home.startswith(FUNCTIONS_OF) or name.startswith(CONSTRUCTORS)
+            if allowed:
+                return found
+        raise UnpicklingError(f"it imports {module}.{name}, which is not on the allow-list")
+
+
+def unpickle(pickled: bytes) -> Any:
+    """Return the object in `pickled`, the bytes of an uncompressed pickle by joblib.
+
+    Raises UnpicklingError for anything off the list, InconsistentVersionWarning for an estimator of another
+    scikit-learn, and whatever else a broken file makes of the pickle machine.
+    """
+    if pickled[:1] != b"\x80":
+        raise UnpicklingError("not an uncompressed pickle")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InconsistentVersionWarning)
+        return _Unpickler("", io.BytesIO(pickled), ensure_native_byte_order=True).load()
