@@ -13,7 +13,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-s
 
 .PHONY: help
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/serving ## Serve on http://localhost:5000 (PORT=8000 make run: on another port)
@@ -45,6 +45,19 @@ lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
 .PHONY: image
 image: ## Build the image (needs docker or podman)
 	$(CONTAINER) build --tag $(IMAGE) .
+
+.PHONY: image-test
+image-test: image .venv/dev ## Run the image hardened and put the contract tests to it (needs docker or podman)
+	$(CONTAINER) run --detach --name $(IMAGE)-test --publish 127.0.0.1:5000:5000 \
+		--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --user 10001 $(IMAGE)
+	SERVICE_URL=http://127.0.0.1:5000 $(BIN)/pytest tests/test_app.py; status=$$?; \
+		$(CONTAINER) logs $(IMAGE)-test; $(CONTAINER) rm --force $(IMAGE)-test >/dev/null; exit $$status
+
+.PHONY: pin
+pin: ## Put a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
+	@echo '$(DIGEST)' | grep -Eqx 'sha256:[0-9a-f]{64}' || { echo 'DIGEST: expected sha256: and 64 hex digits'; exit 2; }
+	sed -i.old 's/^\( *digest: \).*/\1$(DIGEST)/' k8s/overlays/$(OVERLAY)/kustomization.yaml
+	@rm k8s/overlays/$(OVERLAY)/kustomization.yaml.old
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which: make PYTHON=python3.13 ...")'

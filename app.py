@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "MODEL_PATH": str(Path(__file__).with_name("model.pkl")),
     "MODEL_SHA256": "",
     "MAX_ROWS": 10_000,
-    "MAX_BODY_BYTES": 4_194_304,
+    "MAX_BODY_BYTES": 1_048_576,
     "API_KEYS": "",
 }
 PROBES = {"/healthz", "/readyz"}

@@ -13,7 +13,7 @@ bind = f"0.0.0.0:{os.environ.get('PORT', '5000')}"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 # Threads are for waiting, on a client that sends slowly; the arithmetic holds the interpreter's lock.
 worker_class = "gthread"
-threads = 8
+threads = 4
 
 # The model is loaded and checked once, before the fork: a bad one ends the whole process, with one line and a status
 # that an orchestrator sees, and the workers share its memory.

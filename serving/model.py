@@ -129,7 +129,7 @@ class Model:
         except Exception as error:
             raise ModelError(f"the model fails on its reference rows: {_line(error.__cause__ or error)}") from error
         if not ok:
-            raise ModelError(f"the model does not answer its reference rows as its card says: got {got.tolist()}")
+            raise ModelError("the model does not answer its reference rows as its card says")
 
     @staticmethod
     def _ask(method: Any, rows: Floats) -> Any:
@@ -148,26 +148,25 @@ class Model:
 
 
 def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card:
-    """Write `estimator` to `path` and its model card beside it, each atomically, and return the card.
+    """Write `estimator` to `path` and its card beside it, each atomically, and return the card.
 
     `reference`, of shape (rows, features), is scored here and stored for the self-test; `facts` are the other members
-    of Card.
+    of Card. Raises ModelError where the facts are not the estimator's, InvalidInput where it does not score them.
     """
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer)
     pickled = buffer.getvalue()
-    model = Model(estimator, hashlib.sha256(pickled).hexdigest(), None)
-    probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
     card = Card(
-        sha256=model.sha256,
+        sha256=hashlib.sha256(pickled).hexdigest(),
         estimator=" ".join(repr(estimator).split()),
         libraries=_libraries(),
-        reference=[
-            Reference(*answer)
-            for answer in zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
-        ],
+        reference=[],
         **facts,
     )
+    model = Model(estimator, card.sha256, card)
+    probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
+    answers = zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
+    card = msgspec.structs.replace(card, reference=[Reference(*answer) for answer in answers])
     # A crash between the two leaves a pair whose digests differ, which `load` refuses.
     _write(path, pickled)
     _write(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")

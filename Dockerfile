@@ -1,0 +1,28 @@
+# The base by tag, for people, and by digest, for machines: a tag is moved, a digest is not.
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
+
+FROM ${PYTHON_IMAGE} AS build
+COPY requirements.txt /tmp/
+# No pip in what is shipped, nothing compiled here, and none of the libraries' own tests.
+RUN python -m venv --without-pip /venv \
+    && pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement /tmp/requirements.txt \
+    && find /venv -type d -name tests -prune -exec rm -r {} +
+WORKDIR /app
+COPY app.py gunicorn.conf.py model.pkl model.json ./
+COPY serving serving
+# Root owns it and everyone can read it, whatever the umask of the checkout; bytecode, because the root file system of
+# the container may be read-only.
+RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
+
+FROM ${PYTHON_IMAGE}
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+ENV PATH=/venv/bin:$PATH
+WORKDIR /app
+# A number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '5000') + '/healthz', timeout=2)"]
+CMD ["gunicorn", "app:app"]

@@ -1,0 +1,277 @@
+"""The model as a value: every estimator of scikit-learn through a file and back; every pair that must be refused."""
+
+import inspect
+import logging
+import re
+import shutil
+import warnings
+
+import joblib
+import msgspec
+import numpy as np
+import pytest
+import sklearn
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.datasets import load_iris
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils import all_estimators
+
+from app import create_app
+from conftest import JSON, ROOT, in_process
+from serving.model import Class, Feature, InvalidInput, ModelError, load, save
+
+X, y = load_iris(return_X_y=True)
+
+
+def facts(estimator):
+    classes = getattr(estimator, "classes_", ())
+    return {
+        "name": "test",
+        "features": [Feature(name, "cm", 0, 1, [0, 1], [1]) for name in "abcd"],
+        "classes": [Class(c, f"class {c}", 0.5) for c in classes.tolist()] if isinstance(classes, np.ndarray) else [],
+        "rows": 1,
+        "metrics": {},
+        "data": {},
+    }
+
+
+def saved(path, estimator):
+    save(path, estimator, reference=X[::50], **facts(estimator))
+    return load(path)
+
+
+def required(estimator, kind):
+    """Return what an estimator that wraps others cannot do without, and a seed for one that draws."""
+    inner = LogisticRegression(max_iter=500) if kind == "classifier" else Ridge()
+    arguments = {"estimator": inner, "estimators": [("inner", inner)], "random_state": 0}
+    parameters = inspect.signature(estimator).parameters
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name in parameters
+        and (name == "random_state" or parameters[name].default in (inspect.Parameter.empty, None))
+    }
+
+
+ESTIMATORS = [
+    pytest.param(estimator, kind, id=name)
+    for kind in ("classifier", "regressor")
+    for name, estimator in all_estimators(kind)
+    if name != "IsotonicRegression"  # takes one column and no table
+]
+TWO_COLUMNS = np.c_[y, X[:, 3] > 1]
+TARGETS = {  # of those that do not take one column of three classes
+    "FixedThresholdClassifier": y > 0,
+    "TunedThresholdClassifierCV": y > 0,
+    "ClassifierChain": np.c_[y > 0, y > 1],
+    "GammaRegressor": y + 1,
+    **dict.fromkeys(("CCA", "PLSCanonical", "MultiOutputClassifier", "MultiOutputRegressor"), TWO_COLUMNS),
+    **{name: TWO_COLUMNS for name, _ in all_estimators("regressor") if name.startswith("MultiTask")},
+    "RegressorChain": TWO_COLUMNS,
+}
+
+
+@pytest.mark.parametrize(("estimator", "kind"), ESTIMATORS)
+def test_every_estimator_of_scikit_learn_survives_the_file(tmp_path, estimator, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some have opinions on iris
+        fitted = estimator(**required(estimator, kind)).fit(X, TARGETS.get(estimator.__name__, y))
+        model = saved(tmp_path / "model.pkl", fitted)
+        np.testing.assert_array_equal(model.predict(X), fitted.predict(X))
+        if model.has_probabilities:
+            np.testing.assert_allclose(model.probabilities(X), fitted.predict_proba(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        make_pipeline(StandardScaler(), SelectKBest(k=2), LogisticRegression()),
+        make_pipeline(FunctionTransformer(np.log1p), SplineTransformer(), Ridge()),
+        make_pipeline(ColumnTransformer([("a", StandardScaler(), slice(0, 2)), ("b", "drop", [2])]), Ridge()),
+        GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1]}, scoring="accuracy"),
+        CalibratedClassifierCV(DecisionTreeClassifier(), method="isotonic"),
+        TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_so_do_pipelines_searches_and_wrappers(tmp_path, estimator):
+    fitted = estimator.fit(X, y)
+    model = saved(tmp_path / "model.pkl", fitted)
+    np.testing.assert_array_equal(model.predict(X), fitted.predict(X))
+
+
+def test_classes_may_be_words(tmp_path):
+    words = np.array(["no", "maybe", "yes"], dtype=object)[y]
+    app = app_of(tmp_path, LogisticRegression(max_iter=500).fit(X, words))
+    answer = ask(app, {"features": X[0].tolist(), "outputs": ["label", "probability"]})
+    assert (answer["prediction"], answer["label"]) == (["no"], ["class no"])
+    assert np.argmax(answer["probability"][0]) == 1
+
+
+def test_a_regressor_is_served_and_has_neither_labels_nor_probabilities(tmp_path):
+    fitted = LinearRegression().fit(X, X[:, 0] / 3)
+    app = app_of(tmp_path, fitted)
+    assert ask(app, {"features": X[:2].tolist()}) == {"prediction": fitted.predict(X[:2]).tolist()}
+    for i, output in enumerate(["label", "probability"]):
+        outputs = ["label", "probability"][i:]
+        message = f"This model has no {output} - at `$.outputs[0]`"
+        assert ask(app, {"features": X[0].tolist(), "outputs": outputs}, 400) == {"error": message}
+
+
+def test_several_outputs_are_rows_of_predictions(tmp_path):
+    fitted = MultiOutputClassifier(LogisticRegression(max_iter=500)).fit(X, TWO_COLUMNS)
+    app = app_of(tmp_path, fitted)
+    assert ask(app, {"features": X[:2].tolist()}) == {"prediction": fitted.predict(X[:2]).tolist()}
+    assert "no probability" in ask(app, {"features": X[0].tolist(), "outputs": ["probability"]}, 400)["error"]
+
+
+def test_values_outside_a_models_domain_are_the_clients_fault(tmp_path, caplog):
+    app = app_of(tmp_path, make_pipeline(FunctionTransformer(np.log), Ridge()).fit(X, y))
+    assert ask(app, {"features": [1, 1, 1, -1]}, 400) == {"error": "The model cannot score these values"}
+    assert "Input X contains NaN" in caplog.text
+    assert ask(app, {"features": X[0].tolist()})
+
+
+def test_an_answer_that_is_not_finite_is_none(tmp_path):
+    fitted = LinearRegression().fit(X, y)
+    fitted.coef_ = np.full(4, 1e300)
+    app = app_of(tmp_path, fitted)
+    features = [X[0].tolist(), [3e38] * 4]
+    assert ask(app, {"features": features}, 400) == {"error": "The model has no finite answer for row 1"}
+
+
+def test_the_articles_nine_lines_make_a_model_that_is_served(tmp_path, caplog):
+    path = tmp_path / "model.pkl"
+    joblib.dump(LogisticRegression(max_iter=200).fit(X, y), path)
+    app = create_app(MODEL_PATH=str(path))
+    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.getMessage() == (
+        f"{path} has no model card: feature names, labels, drift reference and self-test are missing"
+    )
+    answer = ask(app, {"features": [5.1, 3.5, 1.4, 0.2], "outputs": ["probability"]})
+    assert answer["prediction"] == [0]
+    assert len(answer["probability"][0]) == 3
+    message = "Object contains unknown field `sepal length (cm)` - at `$.features`"
+    assert ask(app, {"features": {"sepal length (cm)": 1}}, 400) == {"error": message}
+    assert "no label" in ask(app, {"features": [1, 2, 3, 4], "outputs": ["label"]}, 400)["error"]
+    assert in_process(app, "GET", "/readyz").status == 200
+
+
+def test_a_model_fitted_on_a_data_frame_is_served_by_the_cards_names(tmp_path):
+    fitted = LogisticRegression(max_iter=500).fit(X, y)
+    fitted.feature_names_in_ = np.array(["a", "b", "c", "d"], dtype=object)  # as pandas would have left it
+    app = app_of(tmp_path, fitted)
+    assert ask(app, {"features": dict(zip("dcba", X[0][::-1].tolist(), strict=True))}) == {"prediction": [0]}
+
+
+def app_of(tmp_path, fitted):
+    saved(tmp_path / "model.pkl", fitted)
+    return create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
+
+
+def ask(app, members, status=200):
+    answer = in_process(app, "POST", "/predict", msgspec.json.encode(members), JSON)
+    assert answer.status == status, answer.body
+    return answer.json
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Return the path of a copy of model.pkl, with model.json beside it."""
+    for name in ("model.pkl", "model.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path / "model.pkl"
+
+
+def edit(path, change):
+    card = msgspec.json.decode(path.read_bytes())
+    change(card)
+    path.write_bytes(msgspec.json.encode(card))
+
+
+def test_a_digest_may_be_asked_for(pair):
+    digest = load(pair).sha256
+    assert load(pair, digest.upper()).version == digest[:12]
+    with pytest.raises(ModelError, match=f"{pair}: its SHA-256 is {digest}, MODEL_SHA256 asks for 00"):
+        load(pair, "00")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.update(sha256="0" * 64), "its card model.json says 0000"),
+        (lambda card: card["libraries"].update({"scikit-learn": "1.0"}), "made with scikit-learn 1.0, but this is"),
+        (lambda card: card["libraries"].clear(), "made with scikit-learn None, but this is"),
+        (lambda card: card["classes"].pop(), r"its card says classes \[0, 1\], the estimator \[0, 1, 2\]"),
+        (lambda card: card["features"].pop(), "its card says 3 features, the estimator 4"),
+        (lambda card: card["reference"].clear(), "fails on its reference rows"),
+        (lambda card: card["reference"][0].update(prediction=1), "does not answer its reference rows"),
+        (lambda card: card["reference"][0].update(probability=[1, 0, 0]), "does not answer its reference rows"),
+        (lambda card: card.update(x=1), "its card model.json cannot be read: .*unknown field `x`"),
+        (lambda card: card.pop("rows"), "its card model.json cannot be read: .*missing required field `rows`"),
+    ],
+)
+def test_a_card_that_is_not_the_models_is_refused(pair, change, message):
+    edit(pair.with_suffix(".json"), change)
+    with pytest.raises(ModelError, match=message):
+        load(pair)
+
+
+def test_a_new_model_beside_an_old_card_is_refused(pair):
+    joblib.dump(LogisticRegression(C=0.1).fit(X, y), pair)
+    with pytest.raises(ModelError, match=r"its SHA-256 is .*, its card model.json says"):
+        load(pair)
+
+
+def test_another_scikit_learns_model_without_a_card_is_refused(tmp_path):
+    # Pickled by hand, but for the version that scikit-learn writes into each of its pickles.
+    other = re.sub("[0-9]", "0", sklearn.__version__)
+    path = tmp_path / "model.pkl"
+    path.write_bytes((ROOT / "model.pkl").read_bytes().replace(sklearn.__version__.encode(), other.encode()))
+    with pytest.raises(ModelError, match=f"made with scikit-learn {other}, but this is"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        ({"a": 1}, "not an estimator instance"),
+        (StandardScaler().fit(X), "StandardScaler has no predict"),
+        (LogisticRegression(), "NotFittedError"),
+    ],
+    ids=["a dict", "a scaler", "not fitted"],
+)
+def test_what_is_not_a_model_is_refused(tmp_path, thing, message):
+    path = tmp_path / "model.pkl"
+    joblib.dump(thing, path)
+    with pytest.raises(ModelError, match=message):
+        load(path)
+
+
+def test_a_model_that_needs_column_names_says_so_at_the_start(tmp_path):
+    fitted = make_pipeline(ColumnTransformer([("a", StandardScaler(), [0])]), Ridge()).fit(X, y)
+    saved(tmp_path / "model.pkl", fitted)
+    fitted[0].transformers_ = [("a", fitted[0].transformers_[0][1], ["a"]), *fitted[0].transformers_[1:]]
+    fitted[0]._transformer_to_input_indices = {"a": [0], "remainder": [1, 2, 3]}
+    with pytest.raises((ModelError, InvalidInput)):
+        saved(tmp_path / "model.pkl", fitted)
+
+
+def test_a_failed_save_leaves_the_old_pair(pair):
+    old = {path.name: path.read_bytes() for path in pair.parent.iterdir()}
+    fitted = LogisticRegression(max_iter=500).fit(X, y)
+    fitted.extra = lambda: None  # cannot be pickled
+    with pytest.raises(Exception, match="lambda"):
+        save(pair, fitted, reference=X[:1], **facts(fitted))
+    assert {path.name: path.read_bytes() for path in pair.parent.iterdir()} == old
+
+
+def test_the_file_is_a_bare_estimator_for_anyone(pair):
+    assert joblib.load(pair).predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == [0]

@@ -1,0 +1,93 @@
+"""train.py as a program: what it writes, and when it does not."""
+
+import hashlib
+import subprocess
+import sys
+from itertools import pairwise
+
+import joblib
+import msgspec
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+
+from conftest import ROOT
+from serving.model import Card, load
+
+
+def train(*options):
+    command = [sys.executable, ROOT / "train.py", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trained") / "model.pkl"
+    done = train("--output", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    return path, done.stdout
+
+
+def card_of(path):
+    return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Card)
+
+
+def test_two_runs_write_the_same_bytes_and_nothing_else(trained, tmp_path):
+    path, _ = trained
+    train("--output", tmp_path / "model.pkl")
+    for name in ("model.pkl", "model.json"):
+        assert (tmp_path / name).read_bytes() == (path.parent / name).read_bytes()
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["model.json", "model.pkl"]
+
+
+def test_the_model_is_the_articles(trained):
+    iris = load_iris()
+    article = LogisticRegression(max_iter=200).fit(iris.data, iris.target)
+    ours = joblib.load(trained[0])
+    assert type(ours) is LogisticRegression
+    np.testing.assert_array_equal(ours.coef_, article.coef_)
+    np.testing.assert_array_equal(ours.intercept_, article.intercept_)
+
+
+def test_the_card_says_what_is_so(trained):
+    path, report = trained
+    iris, card = load_iris(), card_of(path)
+    assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert card.data["sha256"] == hashlib.sha256(iris.data.tobytes() + iris.target.tobytes()).hexdigest()
+    assert (card.name, card.estimator, card.rows) == ("iris", "LogisticRegression(max_iter=200)", 150)
+    assert card.libraries["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert [(c.value, c.label, c.share) for c in card.classes] == [
+        (value, label, 1 / 3) for value, label in enumerate(iris.target_names)
+    ]
+    for column, feature in zip(iris.data.T, card.features, strict=True):
+        assert (feature.minimum, feature.maximum, feature.unit) == (column.min(), column.max(), "cm")
+        inside = [column >= edge for edge in feature.edges]
+        mass = [float((a & ~b).mean()) for a, b in pairwise(inside)]
+        mass[-1] += float((column == column.max()).mean())
+        np.testing.assert_allclose(feature.shares, mass)
+    assert [feature.name for feature in card.features] == iris.feature_names
+    held, folds = card.metrics["held_out"], card.metrics["cross_validation"]
+    assert np.sum(held["confusion_matrix"]) == held["rows"] == 30
+    assert np.trace(held["confusion_matrix"]) / 30 == held["accuracy"]
+    assert len(folds["folds"]) == 5 and np.isclose(np.mean(folds["folds"]), folds["accuracy"])
+    for said in (f"{held['accuracy']:.3f}", f"{folds['accuracy']:.3f}", card.sha256[:12], *iris.target_names):
+        assert said in report
+
+
+def test_the_committed_pair_belongs_together_and_came_from_this_script(trained):
+    committed = load(ROOT / "model.pkl").card
+    again = card_of(trained[0])
+    # Another processor may round the coefficients otherwise, and so change the digest; nothing else may differ.
+    for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):
+        assert getattr(committed, name) == getattr(again, name)
+
+
+def test_below_the_floor_it_refuses_and_leaves_the_old_files(tmp_path):
+    old = {name: (ROOT / name).read_bytes() for name in ("model.pkl", "model.json")}
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    done = train("--output", tmp_path / "model.pkl", "--min-accuracy", "0.97")
+    assert done.returncode == 1
+    assert done.stderr == f"refused: an accuracy is below 0.97; {tmp_path / 'model.pkl'} is left as it was\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
