@@ -78,22 +78,25 @@ def wait_until(true: Any, seconds: float = 30) -> None:
 
 
 class Service:
-    """`gunicorn app:app` as a process of its own, on a free port."""
+    """The service as a process of its own, on a free port, ready."""
 
     def __init__(self, command: list[str], cwd: Path, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
         self.log = ""
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        wait_until(lambda: "Listening at" in self.log or self.process.poll() is not None)
-        match = re.search(r"Listening at: http://[0-9.]+:(\d+)", self.log)
-        assert match, f"exit {self.process.poll()}: {self.log}"
-        self.address = f"127.0.0.1:{match[1]}"
+        wait_until(lambda: self._port() or self.process.poll() is not None)
+        assert self._port(), f"exit {self.process.poll()}: {self.log}"
+        self.address = f"127.0.0.1:{self._port()}"
         wait_until(lambda: self.call("GET", "/readyz").status == 200)
 
     def _read(self) -> None:
         for line in self.process.stderr:
             self.log += line
+
+    def _port(self) -> str:
+        found = re.search(r"(?:Listening at:|Running on) http://[0-9.]+:([0-9]+)", self.log)
+        return found[1] if found else ""
 
     def call(self, *request: Any) -> Answer:
         return over_http(self.address, *request)

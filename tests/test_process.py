@@ -1,0 +1,200 @@
+"""The service as a process: how it starts, how it refuses to, how it ends."""
+
+import http.client
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import joblib
+import pytest
+from sklearn.preprocessing import StandardScaler
+
+from app import DEFAULTS
+from conftest import ARTICLE, JSON, ROOT, Service, environment, gunicorn, wait_until
+from test_unpickle import Call
+
+ANSWER = b'{"prediction":[0]}\n'
+PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a directory with a copy of what serves, and nothing else."""
+    target = tmp_path / "checkout"
+    target.mkdir()
+    for name in PROGRAM:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name)
+    return target
+
+
+def rewrite(content):
+    return lambda path, marker: path.write_bytes(content)
+
+
+BAD_MODELS = {
+    "missing": (lambda path, marker: path.unlink(), "No such file or directory; `python train.py` writes one"),
+    "cut off": (rewrite((ROOT / "model.pkl").read_bytes()[:500]), "not a model that can be served: "),
+    "text": (rewrite(b"hello"), "not a model that can be served: UnpicklingError: not an uncompressed pickle"),
+    "a list": (lambda path, marker: joblib.dump([1], path), "not a model that can be served: TypeError: "),
+    "a scaler": (
+        lambda path, marker: joblib.dump(StandardScaler().fit([[1.0]]), path),
+        "StandardScaler has no predict",
+    ),
+    "hostile": (
+        lambda path, marker: joblib.dump(Call(os.system, f"touch {marker}"), path),
+        "it imports posix.system, which is not on the allow-list",
+    ),
+}
+
+
+@pytest.mark.parametrize("model", BAD_MODELS)
+def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, tmp_path, model):
+    make, message = BAD_MODELS[model]
+    path = checkout / "model.pkl"
+    path.with_suffix(".json").unlink()
+    make(path, tmp_path / "marker")
+    assert_refuses(checkout, gunicorn(), f"{path}: ", message)
+    assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"MODEL_SHA256": "0" * 64}, f"MODEL_SHA256 asks for {'0' * 64}"),
+        ({"MAX_ROWS": "many"}, "MAX_ROWS: expected a whole number above 0, got 'many'"),
+        ({"MAX_BODY_BYTES": "0"}, "MAX_BODY_BYTES: expected a whole number above 0, got '0'"),
+        ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
+        ({"PORT": "http"}, "Error: 'http' is not a valid port number."),
+    ],
+)
+def test_a_bad_setting_ends_the_process_with_one_line(names, message):
+    assert_refuses(ROOT, gunicorn(), "", message, **names)
+
+
+def test_so_does_the_development_server():
+    assert_refuses(ROOT, [sys.executable, "app.py"], "MAX_ROWS: ", "got 'many'", MAX_ROWS="many")
+
+
+def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout):
+    card = checkout / "model.json"
+    card.write_text(card.read_text().replace('"scikit-learn": "', '"scikit-learn": "0.'))
+    assert_refuses(checkout, gunicorn(), f"{checkout / 'model.pkl'}: made with scikit-learn 0.", "train it again")
+
+
+def assert_refuses(cwd, command, begins, contains, **names):
+    done = subprocess.run(command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith(begins) and contains in line
+    assert done.stdout == ""
+
+
+def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
+    for path in [checkout, *checkout.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    # Root may write anywhere, unless it gives that up.
+    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
+    assert subprocess.run([*dropped, "touch", checkout / "new"], capture_output=True).returncode == 1
+    service = serve(checkout, gunicorn(*dropped))
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert "[ERROR]" not in service.log and "[WARNING]" not in service.log
+    assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(PROGRAM)
+
+
+def test_python_app_py_answers_as_in_the_article():
+    service = Service([sys.executable, "app.py"], ROOT, environment())
+    try:
+        assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    finally:
+        assert service.stop() == -signal.SIGTERM
+
+
+def test_a_worker_that_was_killed_is_replaced(serve):
+    service = serve(WEB_CONCURRENCY="2")
+    wait_until(lambda: len(service.workers()) == 2)
+    before = service.workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(service.workers()) == 2 and before[0] not in service.workers())
+    assert before[1] in service.workers()
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+
+
+class Client(threading.Thread):
+    """Sends one request after the other on one connection until it is told that it will be closed."""
+
+    def __init__(self, address):
+        super().__init__(daemon=True)
+        self.connection = http.client.HTTPConnection(address, timeout=30)
+        self.answers = []
+        self.fault = None
+
+    def run(self):
+        try:
+            closing = None
+            while closing != "close":
+                self.connection.request("POST", "/predict", ARTICLE, JSON)
+                response = self.connection.getresponse()
+                closing = response.getheader("Connection")
+                self.answers.append(response.read())
+        except OSError as error:
+            self.fault = error
+        finally:
+            self.connection.close()
+
+
+def half_sent(address, cut=-5):
+    """Return a connection on which all of a request but its end was sent."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    connection.putrequest("POST", "/predict")
+    for name, value in (JSON | {"Content-Length": str(len(ARTICLE))}).items():
+        connection.putheader(name, value)
+    connection.endheaders(ARTICLE[:cut])
+    return connection
+
+
+def test_sigterm_under_load_loses_no_request_that_was_begun(serve):
+    service = serve(WEB_CONCURRENCY="2")
+    halves = [half_sent(service.address) for _ in range(3)]
+    clients = [Client(service.address) for _ in range(4)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: all(len(client.answers) > 20 for client in clients))
+
+    service.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        client.join(30)
+    assert [client.fault for client in clients] == [None] * 4
+    assert {answer for client in clients for answer in client.answers} == {ANSWER}
+    assert service.process.poll() is None  # it waits for what it has begun
+    for connection in halves:
+        connection.send(ARTICLE[-5:])
+        assert connection.getresponse().read() == ANSWER
+        connection.close()
+    assert service.process.wait(30) == 0
+
+
+def chunks(size):
+    yield ARTICLE
+    yield b" " * (size - len(ARTICLE))
+
+
+def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
+    service, limit = serve(), DEFAULTS["MAX_BODY_BYTES"]
+    answer = service.call("POST", "/predict", chunks(limit), JSON)
+    assert (answer.status, answer.body) == (200, ANSWER)
+    answer = service.call("POST", "/predict", chunks(limit + 1), JSON)
+    assert (answer.status, answer.json) == (413, {"error": f"Expected at most {limit} bytes of body"})
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+
+
+def test_a_body_that_never_comes_holds_a_thread_and_not_the_service(serve):
+    service = serve(WEB_CONCURRENCY="1")
+    halves = [half_sent(service.address) for _ in range(3)]
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    for connection in halves:
+        connection.close()
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
