@@ -53,7 +53,6 @@ def create_app(**overrides: Any) -> Flask:
     app = Flask(__name__, static_folder=None)  # a static folder would be a route that nobody asked for
     app.config.from_mapping(DEFAULTS | settings(os.environ) | overrides)
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
-    app.url_map.merge_slashes = False  # else //predict is answered by a redirect, in HTML
     model = load(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
     app.extensions["model"] = model
     app.extensions["predict"] = Predict(model)

@@ -182,7 +182,7 @@ def test_another_method_is_405_and_says_which_are_allowed(call):
     assert_json(call("DELETE", "/healthz"), 405, {"error": "DELETE /healthz: Method Not Allowed"})
 
 
-@pytest.mark.parametrize("path", ["/nothing", "//predict", "/predict/", "/static/app.py", "/..%2fmodel.pkl"])
+@pytest.mark.parametrize("path", ["/nothing", "/predict/", "/static/app.py", "/..%2fmodel.pkl"])
 def test_an_unknown_path_is_404_in_json(call, path):
     answer = call("POST", path, ARTICLE, JSON)
     assert answer.status == 404
