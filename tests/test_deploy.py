@@ -26,6 +26,10 @@ with pytest.MonkeyPatch.context() as patch:
     for name in ("PORT", "WEB_CONCURRENCY", "LOG_LEVEL"):
         patch.delenv(name, raising=False)
     GUNICORN = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
+# What it reads of the environment, with the defaults.
+ENVIRON = dict(
+    re.findall(r"""environ\.get\(["']([A-Z_]+)["'], ["'](\w+)["']\)""", (ROOT / "gunicorn.conf.py").read_text())
+)
 PORT = int(GUNICORN["bind"].partition(":")[2])
 ROUTES = {rule.rule for rule in create_app().url_map.iter_rules() if "GET" in rule.methods}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -161,9 +165,8 @@ def test_what_runs_is_named_by_digest_and_is_what_the_release_pushes(overlay):
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_pod_sets_only_what_the_program_reads(overlay):
-    read = set(re.findall(r'environ\.get\("([A-Z_]+)"', (ROOT / "gunicorn.conf.py").read_text())) | DEFAULTS.keys()
     [container] = the("Deployment", overlay)["spec"]["template"]["spec"]["containers"]
-    assert {variable["name"] for variable in container["env"]} <= read
+    assert {variable["name"] for variable in container["env"]} <= ENVIRON.keys() | DEFAULTS.keys()
 
 
 def test_make_pin_changes_the_digest_of_one_overlay_and_nothing_else(tmp_path):

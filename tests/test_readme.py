@@ -1,0 +1,146 @@
+"""The README, executed: commands, answers, tables and numbers are compared with what they speak of."""
+
+import re
+import shlex
+import subprocess
+import tomllib
+
+import msgspec
+import pytest
+import yaml
+
+from app import DEFAULTS, create_app
+from conftest import ROOT, Answer
+from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+FENCE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+CONSOLES = FENCE.findall(README)
+COMMANDS = [line[2:] for block in CONSOLES for line in block.splitlines() if line.startswith("$ ")]
+
+
+def section(title):
+    return re.search(rf"\n## {title}\n(.*?)(?=\n## |\Z)", README, re.DOTALL)[1]
+
+
+def table(title, number=0):
+    """Return the rows of a table below `title`, without its head, cell by cell."""
+    found = re.findall(r"(?:^\|.*\n)+", section(title), re.MULTILINE)[number]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in found.splitlines()[2:]]
+
+
+def quoted(text):
+    return re.findall("`([^`]+)`", text)
+
+
+EXCHANGES = re.findall(r"^\$ (curl .*)\n(\{.*\n)", "".join(CONSOLES), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "printed"), EXCHANGES)
+def test_each_curl_is_answered_as_printed(call, command, printed):
+    words = shlex.split(command)[1:]
+    [method] = [words[i + 1] for i, word in enumerate(words) if word == "-X"]
+    [body] = [words[i + 1] for i, word in enumerate(words) if word == "-d"]
+    headers = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
+    [url] = [word for word in words if word.startswith("http://localhost:5000")]
+    answer: Answer = call(method, url.removeprefix("http://localhost:5000"), body.encode(), headers)
+    assert answer.body.decode() == printed
+
+
+def test_every_command_is_one_that_is_tried():
+    tried = [
+        "make run",  # by .ci and bench/first_answer.sh
+        "docker build --tag flask-ml-model .",
+        "docker run --publish 5000:5000 flask-ml-model",
+        "git grep --files-with-matches example/flask-ml-model",
+        "kubectl apply --kustomize k8s/argocd",
+    ]
+    assert [command for command in COMMANDS if not command.startswith("curl ")] == tried
+    assert len(EXCHANGES) == len(COMMANDS) - len(tried)
+    assert "\nIMAGE ?= flask-ml-model\n" in MAKEFILE and "build --tag $(IMAGE) ." in MAKEFILE
+    assert (ROOT / "k8s/argocd/kustomization.yaml").exists()
+
+
+def test_names_to_replace_are_found_by_the_command_that_is_given(tmp_path):
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    [command] = [command for command in COMMANDS if command.startswith("git grep")]
+    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line for line in done.stdout.splitlines() if not line.startswith(("README", "tests/"))} == {
+        ".github/workflows/release.yml",
+        *(f"k8s/argocd/{name}.yaml" for name in ("project", "staging", "production")),
+        *(f"k8s/overlays/{name}/kustomization.yaml" for name in ("staging", "production")),
+    }
+
+
+def test_every_task_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    named = set(re.findall(r"[`$] ?make ([a-z-]+)", README))
+    assert {"run", "test", "train", "pin"} <= named <= targets
+
+
+def test_the_table_of_routes_is_the_url_map():
+    rules = create_app().url_map.iter_rules()
+    routes = {f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert {quoted(row[0])[0] for row in table("API")} == routes
+
+
+def test_the_table_of_settings_is_what_the_program_reads():
+    defaults = DEFAULTS | {"MODEL_PATH": "model.pkl"} | ENVIRON
+    rows = {quoted(name)[0]: "".join(quoted(default)) for name, default, _ in table("Configuration")}
+    assert rows == {name: str(default) for name, default in defaults.items()}
+
+
+def test_the_map_names_every_file_at_the_top():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    top = {path.partition("/")[0] + "/" * ("/" in path) for path in tracked}
+    rows = {name: text for names, text in table("Where things are") for name in quoted(names)}
+    assert rows.keys() == top
+    rooms = {path.removeprefix("serving/") for path in tracked if path.startswith("serving/")} - {"__init__.py"}
+    assert {name for name in quoted(rows["serving/"]) if name.endswith(".py")} == rooms
+
+
+def test_the_timeline_is_the_manifests():
+    wait = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
+    drained = wait + GUNICORN["graceful_timeout"]
+    rows = table("Operate")
+    assert [int(second) for second, _ in rows] == [0, wait, drained, POD["terminationGracePeriodSeconds"]]
+    assert f"`preStop` waits {wait} s" in rows[0][1]
+    assert f"`graceful_timeout`, {GUNICORN['graceful_timeout']} s" in rows[2][1]
+
+
+def test_what_is_said_in_passing_is_so():
+    versions = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert f"Python ({versions[0]} to {versions[-1]})" in README
+    assert f"Kubernetes {OLDEST_KUBERNETES} or newer" in README
+    assert f"one of {GUNICORN['threads']} threads a worker" in README
+    assert GUNICORN["preload_app"] and GUNICORN["worker_class"] == "gthread" and GUNICORN["workers"] == 2
+    [variable] = [variable for variable in CONTAINER["env"] if variable["name"] == "API_KEYS"]
+    secret = variable["valueFrom"]["secretKeyRef"]
+    assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in README
+    policy = yaml.safe_load((ROOT / "k8s/base/networkpolicy.yaml").read_text())
+    namespace = policy["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]
+    assert f"namespace `{namespace['kubernetes.io/metadata.name']}`" in README
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
+    declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    for tool in ("msgspec", "uv", "kubernetes-validate", "zizmor", "ruff", "mypy", "hypothesis"):
+        assert f"**{tool}**" in README or f"**{tool} " in README
+        assert any(line.startswith(tool) for line in declared)
+
+
+def test_every_path_that_is_named_exists():
+    names = {
+        name for name in quoted(FENCE.sub("", README)) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name) and name[0] != "/"
+    }
+    assert names >= {"serving/unpickle.py", "bench/first_answer.sh"}
+    assert [name for name in names if not (ROOT / name).exists()] == ["application/json"]
+
+
+def test_the_accuracies_are_the_cards():
+    metrics = msgspec.json.decode((ROOT / "model.json").read_bytes())["metrics"]
+    [measured] = [measured for what, measured, command in table("Numbers") if command == "`make train`"]
+    assert measured == f"{metrics['cross_validation']['accuracy']:.2f}; {metrics['held_out']['accuracy']:.1f}"
