@@ -148,7 +148,7 @@ class Model:
 
 
 def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card:
-    """Write `estimator` to `path` and its card beside it, each atomically, and return the card.
+    """Write `estimator` to `path` and its card beside it, both or neither, and return the card.
 
     `reference`, of shape (rows, features), is scored here and stored for the self-test; `facts` are the other members
     of Card. Raises ModelError where the facts are not the estimator's, InvalidInput where it does not score them.
@@ -167,9 +167,7 @@ def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card
     probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
     answers = zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
     card = msgspec.structs.replace(card, reference=[Reference(*answer) for answer in answers])
-    # A crash between the two leaves a pair whose digests differ, which `load` refuses.
-    _write(path, pickled)
-    _write(path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    _write({path: pickled, path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"})
     return card
 
 
@@ -240,16 +238,21 @@ def _libraries() -> dict[str, str]:
     }
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(contents: dict[Path, bytes]) -> None:
+    # A full disk leaves the old files. A crash between two replacements leaves a pair whose digests differ, which
+    # `load` refuses.
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, content in contents.items():
+            with temporaries[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
 def _line(error: BaseException) -> str:

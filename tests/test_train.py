@@ -1,6 +1,7 @@
 """train.py as a program: what it writes, and when it does not."""
 
 import hashlib
+import resource
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,9 +17,9 @@ from conftest import ROOT
 from serving.model import Card, load
 
 
-def train(*options):
+def train(*options, **process):
     command = [sys.executable, ROOT / "train.py", *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **process)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,21 @@ def test_the_committed_pair_belongs_together_and_came_from_this_script(trained):
     # Another processor may round the coefficients otherwise, and so change the digest; nothing else may differ.
     for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):
         assert getattr(committed, name) == getattr(again, name)
+
+
+def test_a_full_disk_leaves_the_old_files(tmp_path):
+    old = {name: (ROOT / name).read_bytes() for name in ("model.pkl", "model.json")}
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    size = len(old["model.pkl"]) + 1  # the card is larger
+    assert size < len(old["model.json"])
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    done = train("--output", tmp_path / "model.pkl", preexec_fn=limit)
+    assert done.returncode == 1 and "File too large" in done.stderr
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
 
 
 def test_below_the_floor_it_refuses_and_leaves_the_old_files(tmp_path):
