@@ -1,13 +1,15 @@
 # The base by tag, for people, and by digest, for machines: a tag is moved, a digest is not.
-ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
+FROM docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
 
-FROM ${PYTHON_IMAGE} AS build
+FROM python AS build
 COPY requirements.txt /tmp/
-# No pip in what is shipped, nothing compiled here, and none of the libraries' own tests.
+# No pip in what is shipped, nothing compiled here, and none of the libraries' own tests. SageMaker runs the image with
+# one argument, `serve`: gunicorn by that name, which gunicorn.conf.py knows.
 RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
         --requirement /tmp/requirements.txt \
-    && find /venv -type d -name tests -prune -exec rm -r {} +
+    && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && ln -s gunicorn /venv/bin/serve
 WORKDIR /app
 COPY app.py gunicorn.conf.py model.pkl model.json ./
 COPY serving serving
@@ -15,7 +17,7 @@ COPY serving serving
 # the container may be read-only.
 RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
-FROM ${PYTHON_IMAGE}
+FROM python
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 ENV PATH=/venv/bin:$PATH

@@ -1,13 +1,19 @@
 """The process model: `gunicorn app:app` reads this file, so that it is the whole production command."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before numpy is imported: a worker is a core's worth of work, and a BLAS that threads does not survive the fork.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-bind = f"0.0.0.0:{os.environ.get('PORT', '5000')}"
+wsgi_app = "app:app"
+port = os.environ.get("PORT", "5000")
+bind = [f"0.0.0.0:{port}"]
+if Path(sys.argv[0]).name == "serve":
+    # So SageMaker starts it, and calls port 8080; the image's HEALTHCHECK goes on asking where it always does.
+    bind = ["0.0.0.0:8080", f"127.0.0.1:{port}"]
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))

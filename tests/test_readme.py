@@ -57,7 +57,7 @@ def test_every_command_is_one_that_is_tried():
         "kubectl apply --kustomize k8s/argocd",
     ]
     assert [command for command in COMMANDS if not command.startswith("curl ")] == tried
-    assert "\nIMAGE ?= flask-ml-model\n" in MAKEFILE and "build --tag $(IMAGE) ." in MAKEFILE
+    assert "\nIMAGE ?= flask-ml-model\n" in MAKEFILE and "build $(BUILD_ARGS) --tag $(IMAGE) ." in MAKEFILE
     assert (ROOT / "k8s/argocd/kustomization.yaml").exists()
 
 
