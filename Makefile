@@ -24,11 +24,14 @@ test: .venv/dev ## Run the tests
 	$(BIN)/pytest
 
 .PHONY: lint
-lint: .venv/dev ## Check style, types and workflows
+lint: .venv/dev ## Check style, types, workflows and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint Dockerfile
 
 .PHONY: install
 install: .venv/dev ## Install everything that the tasks above need, into .venv
