@@ -11,6 +11,18 @@ CONTAINER ?= $(shell command -v docker || command -v podman)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
 
+# Whose definitions custom resources are checked against: repository, version, directory.
+CRDS ?= .venv/crds
+CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.9.1:manifests/crds \
+	prometheus-operator/prometheus-operator:v0.93.0:example/prometheus-operator-crd \
+	kubernetes-sigs/gateway-api:v1.6.1:config/crd/standard
+
+# The names that are the owner's, and the files that have them.
+REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
+IMAGE_NOW = $(shell sed -n 's/.*newName: //p' k8s/overlays/staging/kustomization.yaml)
+NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml)
+OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
+
 .PHONY: help
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +34,10 @@ run: .venv/serving ## Serve on http://localhost:5000 (PORT=8000 make run: on ano
 .PHONY: test
 test: .venv/dev ## Run the tests
 	$(BIN)/pytest
+
+.PHONY: test-crds
+test-crds: .venv/dev $(CRDS) ## Check custom resources against their definitions (needs git and the internet)
+	CRDS=$(CRDS) $(BIN)/pytest tests/test_crds.py
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile
@@ -53,11 +69,29 @@ image: ## Build the image (needs docker or podman)
 image-test: image .venv/dev ## Run the image hardened and put the tests to it (needs docker or podman)
 	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/test_image.py
 
+.PHONY: adopt
+adopt: ## Put your names everywhere (REPO=https://github.com/you/it IMAGE=ghcr.io/you/it)
+	@echo '$(REPO)' | grep -Eqx 'https://[^/ ]+/[^ ]+' || { echo 'REPO: expected https://...'; exit 2; }
+	@echo '$(IMAGE)' | grep -Eqx '[a-z0-9.:-]+(/[a-z0-9._-]+)+' || { echo 'IMAGE: expected registry/name, in lower case'; exit 2; }
+	@sed -i.old -e 's|$(REPO_NOW)|$(REPO:.git=)|' -e 's|$(IMAGE_NOW)|$(IMAGE)|' $(NAMING) && rm $(NAMING:=.old)
+
 .PHONY: pin
 pin: ## Put a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
 	@echo '$(DIGEST)' | grep -Eqx 'sha256:[0-9a-f]{64}' || { echo 'DIGEST: expected sha256: and 64 hex digits'; exit 2; }
-	sed -i.old 's/^\( *digest: \).*/\1$(DIGEST)/' k8s/overlays/$(OVERLAY)/kustomization.yaml
-	@rm k8s/overlays/$(OVERLAY)/kustomization.yaml.old
+	@sed -i.old 's/^\( *digest: \).*/\1$(DIGEST)/' $(OVERLAY_FILE) && rm $(OVERLAY_FILE).old
+
+.PHONY: promote
+promote: ## Put staging's digest into production
+	@$(MAKE) --no-print-directory pin OVERLAY=production DIGEST="$$($(MAKE) --no-print-directory digest OVERLAY=staging)"
+
+.PHONY: digest
+digest: ## Print the digest in an overlay (OVERLAY=staging)
+	@sed -n 's/^ *digest: //p' $(OVERLAY_FILE)
+
+.PHONY: verify
+verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha256:..., needs cosign)
+	cosign verify --certificate-identity '$(REPO_NOW)/.github/workflows/release.yml@refs/heads/main' \
+		--certificate-oidc-issuer https://token.actions.githubusercontent.com '$(IMAGE_NOW)@$(DIGEST)'
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which: make PYTHON=python3.13 ...")'
@@ -71,3 +105,13 @@ pin: ## Put a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
 .venv/dev: requirements-dev.txt .venv/serving | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
+
+.venv/crds: | .venv/bin/python
+	rm -rf $@.part
+	for source in $(CRD_SOURCES); do \
+		set -- $$(echo $$source | tr : ' ') && \
+		git clone --quiet --depth 1 --filter blob:none --no-checkout --branch $$2 https://github.com/$$1 $@.part/$$1 && \
+		git -C $@.part/$$1 sparse-checkout set --no-cone /$$3/ && \
+		git -C $@.part/$$1 checkout --quiet || exit 1; \
+	done
+	mv $@.part $@

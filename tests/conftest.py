@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from app import create_app
 
 ROOT = Path(__file__).parent.parent
 JSON = {"Content-Type": "application/json"}
+PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
 ARTICLE = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
 
 
@@ -137,3 +139,14 @@ def serve() -> Iterator[Any]:
 
     yield start
     assert [service.stop() for service in started] == [0] * len(started)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Return a directory with a copy of what serves, and nothing else."""
+    target = tmp_path / "checkout"
+    target.mkdir()
+    for name in PROGRAM:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name)
+    return target

@@ -17,9 +17,10 @@ import yaml
 from app import DEFAULTS, create_app
 from conftest import ROOT
 
-OVERLAYS = ("staging", "production")
+OVERLAYS = ("staging", "production", "experiment")
 OLDEST_KUBERNETES = "1.34"  # the sleep action of preStop is stable since then
 BIN = Path(sys.executable).parent  # kubectl is a package here
+CUSTOM = re.compile(r"argoproj\.io|monitoring\.coreos\.com|gateway\.networking\.k8s\.io")
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
@@ -55,13 +56,20 @@ def render(path):
 
 
 RENDERED = {overlay: render(f"k8s/overlays/{overlay}") for overlay in OVERLAYS}
-ARGO = render("k8s/argocd")
+ARGO = [*render("k8s/argocd"), *documents(ROOT / "k8s/argocd/experiment.yaml")]
 WORKFLOWS = {path.name: documents(path)[0] for path in sorted((ROOT / ".github/workflows").iterdir())}
 
 
-def the(kind, overlay="production"):
-    [found] = [one for one in RENDERED[overlay] if one["kind"] == kind]
+def the(kind, overlay="production", name="ml-model"):
+    [found] = [one for one in RENDERED[overlay] if one["kind"] == kind and one["metadata"]["name"] == name]
     return found
+
+
+def images(overlay):
+    """Return the image of every container in an overlay, whatever makes its pod."""
+    specs = [one["spec"]["template"]["spec"] for one in RENDERED[overlay] if "template" in one.get("spec", {})]
+    assert len(specs) == 2
+    return {container["image"] for spec in specs for container in spec["containers"]}
 
 
 def instructions(name):
@@ -76,16 +84,22 @@ POD = the("Deployment")["spec"]["template"]["spec"]
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_rendered_object_is_valid_where_it_says_it_runs(overlay):
     for one in RENDERED[overlay]:
-        kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
         assert one["metadata"]["namespace"] == f"ml-model-{overlay}"
-        assert one["metadata"]["name"] == "ml-model"
+        assert re.fullmatch("ml-model(-check|-canary)?", one["metadata"]["name"])
+        if not CUSTOM.search(one["apiVersion"]):  # tests/test_crds.py has those
+            kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
 
 
 def test_no_manifest_is_an_orphan():
-    listed = {ROOT / "k8s/overlays/staging", ROOT / "k8s/overlays/production", ROOT / "k8s/argocd"}
+    # What begins a tree, and what README says how to add.
+    listed = {ROOT / "k8s" / name for name in ("argocd", "argocd/experiment.yaml", "components/ab")}
+    for application in ARGO:
+        if application["kind"] == "Application":
+            listed.add(ROOT / application["spec"]["source"]["path"])
     for path in (ROOT / "k8s").rglob("kustomization.yaml"):
         [kustomization] = documents(path)
-        listed |= {(path.parent / resource).resolve() for resource in kustomization["resources"]}
+        named = kustomization["resources"] + kustomization.get("components", [])
+        listed |= {(path.parent / name).resolve() for name in named}
     there = {path.parent if path.name == "kustomization.yaml" else path for path in (ROOT / "k8s").rglob("*.yaml")}
     assert listed == there
 
@@ -95,10 +109,38 @@ def test_one_port_from_gunicorn_to_the_service():
     [port] = CONTAINER["ports"]
     assert port == {"name": "http", "containerPort": PORT}
     [exposed] = the("Service")["spec"]["ports"]
-    [allowed] = the("NetworkPolicy")["spec"]["ingress"][0]["ports"]
-    assert exposed["targetPort"] == allowed["port"] == port["name"]
+    assert exposed["targetPort"] == port["name"]
     assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")} == {"http"}
     assert f"http://localhost:{PORT}" in (ROOT / "Makefile").read_text()
+
+
+def test_the_network_policy_admits_the_gateway_and_the_check_and_nobody_else():
+    spec = the("NetworkPolicy")["spec"]
+    namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateway"}}}
+    check = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ml-model-check"}}}
+    assert spec["ingress"] == [{"from": [namespace, check], "ports": [{"port": "http"}]}]
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    outward = the("NetworkPolicy", name="ml-model-check")["spec"]
+    [dns] = spec["egress"]
+    to_service = {"to": [{"podSelector": spec["podSelector"]}], "ports": [{"port": "http"}]}
+    assert outward["egress"] == [to_service, dns]
+    assert "ingress" not in outward and set(outward["policyTypes"]) == {"Ingress", "Egress"}
+    job = the("Job", name="ml-model-check")["spec"]["template"]["metadata"]["labels"]
+    assert (
+        outward["podSelector"]["matchLabels"].items() <= job.items() and check["podSelector"] == outward["podSelector"]
+    )
+    assert not the("Service")["spec"]["selector"].items() <= job.items()
+
+
+def test_the_check_asks_the_service_after_each_sync():
+    job = the("Job", name="ml-model-check")
+    assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    service = the("Service")
+    assert container["command"] == ["python", "-m", "serving.check", f"http://{service['metadata']['name']}"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [80]
+    assert (ROOT / "serving/check.py").exists()
+    assert container["env"] == [one for one in CONTAINER["env"] if one["name"] == "API_KEYS"]
 
 
 def test_probes_ask_routes_that_exist():
@@ -117,14 +159,25 @@ def test_one_user_a_number_and_not_root():
     assert uid > 9999
 
 
-def test_the_pod_meets_the_restricted_standard_that_its_namespace_enforces():
-    context = CONTAINER["securityContext"]
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_every_pod_meets_the_restricted_standard_that_its_namespace_enforces(kind):
+    [pod] = [one["spec"]["template"]["spec"] for one in RENDERED["production"] if one["kind"] == kind]
+    [container] = pod["containers"]
+    context = container["securityContext"]
     assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True
     assert context["capabilities"] == {"drop": ["ALL"]}
-    assert POD["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert POD["automountServiceAccountToken"] is False
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & POD.keys()
-    assert all("emptyDir" in volume for volume in POD["volumes"])
+    assert pod["securityContext"] == POD["securityContext"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert all("emptyDir" in volume for volume in pod.get("volumes", []))
+    resources = container["resources"]
+    # Memory is reserved in full; the CPU is not limited, as a limit throttles while the node stands idle.
+    assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+    assert "cpu" in resources["requests"]
+
+
+def test_each_namespace_enforces_the_restricted_standard():
     for application in (one for one in ARGO if one["kind"] == "Application"):
         labels = application["spec"]["syncPolicy"]["managedNamespaceMetadata"]["labels"]
         assert labels == {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -134,12 +187,6 @@ def test_the_grace_period_covers_the_drain():
     wait = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert wait >= CONTAINER["readinessProbe"]["periodSeconds"]
     assert wait + GUNICORN["graceful_timeout"] + 5 <= POD["terminationGracePeriodSeconds"]
-
-
-def test_memory_is_reserved_in_full_and_cpu_is_not_limited():
-    resources = CONTAINER["resources"]
-    assert resources["limits"] == {"memory": resources["requests"]["memory"]}
-    assert "cpu" in resources["requests"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -155,21 +202,64 @@ def test_selectors_find_the_pod_and_the_autoscaler_owns_the_replicas(overlay):
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
     autoscaler = the("HorizontalPodAutoscaler", overlay)["spec"]
-    target = {"apiVersion": deployment["apiVersion"], "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    scaled = the("Rollout" if overlay == "production" else "Deployment", overlay)
+    target = {"apiVersion": scaled["apiVersion"], "kind": scaled["kind"], "name": scaled["metadata"]["name"]}
     assert autoscaler["scaleTargetRef"] == target
     assert 2 <= autoscaler["minReplicas"] <= autoscaler["maxReplicas"]
-    assert "replicas" not in deployment["spec"]
+    assert "replicas" not in scaled["spec"]
     account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
     assert account == the("ServiceAccount", overlay)["metadata"]["name"]
 
 
+def test_the_rollout_makes_its_pods_from_the_deployment_that_makes_none():
+    rollout, deployment = the("Rollout"), the("Deployment")
+    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    assert rollout["spec"]["workloadRef"] == reference
+    assert deployment["spec"]["replicas"] == 0
+    assert "template" not in rollout["spec"]  # so that there is one image to pin
+    assert rollout["spec"]["selector"] == deployment["spec"]["selector"]
+    assert rollout["spec"]["minReadySeconds"] == deployment["spec"]["minReadySeconds"]
+    canary = rollout["spec"]["strategy"]["canary"]
+    looks = [step["analysis"] for step in canary["steps"] if "analysis" in step]
+    assert len(looks) == 2
+    template = the("AnalysisTemplate")
+    for look in looks:
+        assert look["templates"] == [{"templateName": template["metadata"]["name"]}]
+        assert [one["name"] for one in look["args"]] == [one["name"] for one in template["spec"]["args"]]
+    roles = {canary[f"{role}Metadata"]["labels"]["role"] for role in ("canary", "stable")}
+    assert roles == {"canary", "stable"}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_runs_is_named_by_digest_and_is_what_the_release_pushes(overlay):
-    [container] = the("Deployment", overlay)["spec"]["template"]["spec"]["containers"]
-    name, _, digest = container["image"].partition("@")
+    [image] = images(overlay)  # the check runs what it checks
+    name, _, digest = image.partition("@")
     assert DIGEST.fullmatch(digest)
     assert name == WORKFLOWS["release.yml"]["env"]["IMAGE"]
-    assert name.endswith("/flask-ml-model")
+
+
+def test_an_ab_test_splits_productions_traffic_as_the_readme_says(copy):
+    overlay = copy / "k8s/overlays/production/kustomization.yaml"
+    overlay.write_text(overlay.read_text().replace("components:\n", "components:\n  - ../../components/ab\n"))
+    rendered = render(overlay.parent)
+    [route] = [one for one in rendered if one["kind"] == "HTTPRoute"]
+    *chosen, drawn = route["spec"]["rules"]
+    assert sum(backend["weight"] for backend in drawn["backendRefs"]) == 100
+    variants = {}
+    for rule in chosen:
+        [header], [backend] = rule["matches"][0]["headers"], rule["backendRefs"]
+        variants[header["value"]] = backend
+    assert variants.keys() == {"a", "b"}
+    assert [{**one, "weight": 0} for one in drawn["backendRefs"]] == [{**variants[v], "weight": 0} for v in "ab"]
+    for backend in variants.values():
+        overlay = backend.get("namespace", "ml-model-production").removeprefix("ml-model-")
+        assert backend["name"] == the("Service", overlay)["metadata"]["name"]
+        assert [backend["port"]] == [port["port"] for port in the("Service", overlay)["spec"]["ports"]]
+    grant = the("ReferenceGrant", "experiment")["spec"]
+    assert grant["from"] == [
+        {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": route["metadata"]["namespace"]}
+    ]
+    assert grant["to"] == [{"group": "", "kind": "Service", "name": "ml-model"}]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -178,40 +268,96 @@ def test_the_pod_sets_only_what_the_program_reads(overlay):
     assert {variable["name"] for variable in container["env"]} <= ENVIRON.keys() | DEFAULTS.keys()
 
 
-def test_make_pin_changes_the_digest_of_one_overlay_and_nothing_else(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of what people edit to deploy, and what edits it."""
+    for name in ("Makefile", "k8s", ".github", "Dockerfile", "pyproject.toml"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def make(directory, *words):
+    return subprocess.run(["make", "--directory", directory, *words], capture_output=True, text=True)
+
+
+def texts(directory):
+    files = [path for name in ("k8s", ".github") for path in (directory / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_text() for path in files}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_release_changes_one_line_and_every_pod_carries_it(copy, overlay):
     digest = f"sha256:{'1a' * 32}"
-    pin = ["make", "--directory", tmp_path, "pin", "OVERLAY=staging"]
-    refused = subprocess.run([*pin, "DIGEST=latest"], capture_output=True, text=True)
+    before = texts(copy)
+    refused = make(copy, "pin", f"OVERLAY={overlay}", "DIGEST=latest")
     assert refused.returncode == 2 and "DIGEST: expected sha256: and 64 hex digits" in refused.stdout
-    subprocess.run([*pin, f"DIGEST={digest}"], check=True, capture_output=True)
-    before = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "k8s").rglob("*") if path.is_file()}
-    after = {path.relative_to(tmp_path): path.read_text() for path in (tmp_path / "k8s").rglob("*") if path.is_file()}
-    staging = Path("k8s/overlays/staging/kustomization.yaml")
-    expected, changes = DIGEST.subn(digest, before[staging])
+    assert texts(copy) == before
+    assert make(copy, "pin", f"OVERLAY={overlay}", f"DIGEST={digest}").returncode == 0
+    changed = f"k8s/overlays/{overlay}/kustomization.yaml"
+    expected, changes = DIGEST.subn(digest, before[changed])
     assert changes == 1
-    assert after == before | {staging: expected}
+    assert texts(copy) == before | {changed: expected}
+    rendered = render(copy / "k8s/overlays" / overlay)
+    pods = [one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")]
+    assert {container["image"].partition("@")[2] for pod in pods for container in pod["containers"]} == {digest}
+
+
+def test_promoting_is_the_same_digest_in_production(copy):
+    digest = f"sha256:{'2b' * 32}"
+    make(copy, "pin", "OVERLAY=staging", f"DIGEST={digest}")
+    before = texts(copy)
+    assert make(copy, "promote").returncode == 0
+    changed = "k8s/overlays/production/kustomization.yaml"
+    assert texts(copy) == before | {changed: DIGEST.sub(digest, before[changed])}
+    assert make(copy, "--silent", "digest", "OVERLAY=production").stdout == f"{digest}\n"
+
+
+@pytest.mark.parametrize("names", [("REPO=it", "IMAGE=ghcr.io/me/it"), ("REPO=https://github.com/me/it", "IMAGE=it")])
+def test_names_that_are_not_names_are_refused(copy, names):
+    before = texts(copy)
+    assert "expected" in make(copy, "adopt", *names).stdout
+    assert texts(copy) == before
+
+
+def test_to_adopt_it_is_one_step_and_nothing_else_needs_an_edit(copy):
+    repo, image = "https://github.com/me/my-model", "ghcr.io/me/my-model"
+    before = texts(copy)
+    assert make(copy, "adopt", f"REPO={repo}.git", f"IMAGE={image}").returncode == 0
+    after = texts(copy)
+    changed = [line for name in after for line in after[name].splitlines() if line not in before[name].splitlines()]
+    assert len(changed) == 8 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
+    assert not [name for name, text in after.items() if re.search(r"example/|\bexample\.", text)]
+    signed = make(copy, "--dry-run", "verify", "DIGEST=sha256:0").stdout
+    assert f"{repo}/.github/workflows/release.yml@refs/heads/main" in signed and f"{image}@sha256:0" in signed
+    assert (copy / ".github/workflows/release.yml").exists()
+    # Back again: the names stand where the task finds them.
+    old = ("REPO=https://github.com/example/flask-ml-model", "IMAGE=ghcr.io/example/flask-ml-model")
+    assert make(copy, "adopt", *old).returncode == 0
+    assert texts(copy) == before
 
 
 def test_argo_cd_may_sync_what_is_rendered_and_nothing_else():
     [project] = [one["spec"] for one in ARGO if one["kind"] == "AppProject"]
     applications = {one["metadata"]["name"]: one["spec"] for one in ARGO if one["kind"] == "Application"}
     assert applications.keys() == {f"ml-model-{overlay}" for overlay in OVERLAYS}
-    assert {one["metadata"]["namespace"] for one in ARGO} == {"argocd"}
     for name, spec in applications.items():
         assert spec["project"] == "ml-model"
         assert spec["source"]["path"] == f"k8s/overlays/{spec['destination']['namespace'].removeprefix('ml-model-')}"
         assert spec["source"]["repoURL"] in project["sourceRepos"]
         assert spec["destination"] in project["destinations"]
         assert spec["destination"]["namespace"] == name
-    rendered = {
-        (one["apiVersion"].rpartition("/")[0], one["kind"]) for overlay in OVERLAYS for one in RENDERED[overlay]
-    }
+    objects = [one for overlay in OVERLAYS for one in RENDERED[overlay]]
+    objects += documents(ROOT / "k8s/components/ab/httproute.yaml")
+    rendered = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in objects}
     assert {(one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]} == rendered
     assert project["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace", "name": "ml-model-*"}]
 
 
+MAY_WRITE = {
+    ("release.yml", "image"): {"packages", "id-token"},
+    ("release.yml", "pin"): {"contents"},
+    ("promote.yml", "pull-request"): {"contents", "pull-requests"},
+}
 STEPS = [
     (f"{file}:{name}", step)
     for file, workflow in WORKFLOWS.items()
@@ -234,9 +380,7 @@ def test_no_job_has_more_than_it_needs():
         for name, job in workflow["jobs"].items():
             assert "uses" in job or job["timeout-minutes"] <= 30
             writes = {scope for scope, access in job["permissions"].items() if access == "write"}
-            assert writes == {("release.yml", "image"): {"packages"}, ("release.yml", "pin"): {"contents"}}.get(
-                (file, name), set()
-            )
+            assert writes == MAY_WRITE.get((file, name), set())
     for where, step in STEPS:
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False, where
@@ -244,15 +388,31 @@ def test_no_job_has_more_than_it_needs():
     assert "secrets." not in (ROOT / ".github/workflows/ci.yml").read_text()
 
 
+def test_a_release_is_scanned_signed_and_verified_before_anything_names_it():
+    steps = WORKFLOWS["release.yml"]["jobs"]["image"]["steps"]
+    order = [step.get("uses", step.get("run", "")).split("@")[0].split("\n")[0] for step in steps]
+    push, scan = order.index("docker/build-push-action"), order.index("anchore/scan-action")
+    sign = len(steps) - 1
+    assert push < scan < sign
+    assert steps[push]["with"]["sbom"] is True and steps[push]["with"]["provenance"] == "mode=max"
+    assert "push-by-digest=true" in steps[push]["with"]["outputs"] and "tags" not in steps[push]["with"]
+    assert steps[scan]["with"]["severity-cutoff"] == "high" and "fail-build" not in steps[scan]["with"]
+    first, second = steps[sign]["run"].splitlines()
+    assert first.startswith("cosign sign --yes") and second.startswith("make verify")
+    assert WORKFLOWS["release.yml"]["jobs"]["pin"]["needs"] == "image"
+    assert not any("latest" in text for name, text in texts(ROOT).items())
+
+
+def test_a_pinned_digest_does_not_begin_another_release():
+    on = WORKFLOWS["release.yml"][True]  # what `on` means in YAML
+    assert on == {"push": {"branches": ["main"], "paths-ignore": ["k8s/overlays/**"]}}
+
+
 def test_ci_runs_what_a_person_runs():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    ran = [
-        words[1]
-        for _, step in STEPS
-        for words in map(shlex.split, step.get("run", "").splitlines())
-        if words[0] == "make"
-    ]
-    assert {"lint", "test", "image-test", "pin"} == set(ran) <= targets
+    commands = [shlex.split(line) for _, step in STEPS for line in step.get("run", "").splitlines()]
+    ran = {words[words.index("make") + 1] for words in commands if "make" in words}
+    assert ran == {"lint", "test", "test-crds", "image-test", "pin", "promote", "verify"} and ran <= targets
 
 
 def test_python_is_the_same_everywhere():

@@ -3,7 +3,6 @@
 import http.client
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,22 +13,10 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from app import DEFAULTS
-from conftest import ARTICLE, JSON, ROOT, Service, environment, gunicorn, wait_until
+from conftest import ARTICLE, JSON, PROGRAM, ROOT, Service, environment, gunicorn, wait_until
 from test_unpickle import Call
 
 ANSWER = b'{"prediction":[0]}\n'
-PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """Return a directory with a copy of what serves, and nothing else."""
-    target = tmp_path / "checkout"
-    target.mkdir()
-    for name in PROGRAM:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, target / name)
-    return target
 
 
 def rewrite(content):

@@ -11,12 +11,12 @@ import yaml
 
 from app import DEFAULTS, create_app
 from conftest import ROOT
-from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS
+from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-FENCE = re.compile(r"```console\n(.*?)```", re.DOTALL)
-CONSOLES = FENCE.findall(README)
+FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+CONSOLES = [text for language, text in FENCE.findall(README) if language == "console"]
 # A command begins with a prompt; lines that are indented belong to it; what it prints is not.
 EXCHANGES = re.findall(r"^\$ (.*\n(?: .*\n)*)((?:[^$ ].*\n)*)", "".join(CONSOLES), re.MULTILINE)
 COMMANDS = [command.strip() for command, _ in EXCHANGES]
@@ -49,28 +49,20 @@ def test_each_curl_is_answered_as_printed(call, command, printed):
 
 
 def test_every_command_is_one_that_is_tried():
+    version = re.search(r"argoproj/argo-cd:(v[0-9.]+):", MAKEFILE)[1]  # whose definitions the manifests are checked by
+    install = f"https://raw.githubusercontent.com/argoproj/argo-cd/{version}/manifests/install.yaml"
     tried = [
         "make run",  # by bench/first_answer.sh, which .ci/run calls
         "docker build --tag flask-ml-model .",
         "docker run --publish 5000:5000 flask-ml-model",
-        "git grep --files-with-matches example/flask-ml-model",
+        "make adopt REPO=https://github.com/you/it IMAGE=ghcr.io/you/it",  # by tests/test_deploy.py
+        "kubectl create namespace argocd",
+        f"kubectl apply --namespace argocd --server-side --filename {install}",
         "kubectl apply --kustomize k8s/argocd",
     ]
     assert [command for command in COMMANDS if not command.startswith("curl ")] == tried
     assert "\nIMAGE ?= flask-ml-model\n" in MAKEFILE and "build $(BUILD_ARGS) --tag $(IMAGE) ." in MAKEFILE
     assert (ROOT / "k8s/argocd/kustomization.yaml").exists()
-
-
-def test_names_to_replace_are_found_by_the_command_that_is_given(tmp_path):
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a clone")
-    [command] = [command for command in COMMANDS if command.startswith("git grep")]
-    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=True)
-    assert {line for line in done.stdout.splitlines() if not line.startswith(("README", "tests/"))} == {
-        ".github/workflows/release.yml",
-        *(f"k8s/argocd/{name}.yaml" for name in ("project", "staging", "production")),
-        *(f"k8s/overlays/{name}/kustomization.yaml" for name in ("staging", "production")),
-    }
 
 
 def test_every_task_that_is_named_exists():
@@ -111,6 +103,18 @@ def test_the_timeline_is_the_manifests():
     assert f"`graceful_timeout`, {GUNICORN['graceful_timeout']} s" in rows[2][1]
 
 
+def test_the_canary_is_judged_as_the_table_says():
+    metrics = the("AnalysisTemplate")["spec"]["metrics"]
+    for (_, limit, _), metric in zip(table("Ship and roll back"), metrics, strict=True):
+        assert metric["successCondition"] == f"len(result) > 0 && result[0] < {limit}"
+        assert metric["failureCondition"] == f"len(result) > 0 && result[0] >= {limit}"
+        assert (metric["interval"], metric["count"], metric["failureLimit"]) == ("1m", 10, 0)
+    weights = [
+        step["setWeight"] for step in the("Rollout")["spec"]["strategy"]["canary"]["steps"] if "setWeight" in step
+    ]
+    assert weights == [20, 50]  # a fifth, then half
+
+
 def test_what_is_said_in_passing_is_so():
     versions = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert f"Python ({versions[0]} to {versions[-1]})" in README
@@ -126,17 +130,26 @@ def test_what_is_said_in_passing_is_so():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
     declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
-    for tool in ("msgspec", "uv", "kubernetes-validate", "zizmor", "ruff", "mypy", "hypothesis"):
+    for tool in (
+        "msgspec",
+        "uv",
+        "kubernetes-validate",
+        "zizmor",
+        "check-jsonschema",
+        "hadolint",
+        "ruff",
+        "mypy",
+        "hypothesis",
+    ):
         assert f"**{tool}**" in README or f"**{tool} " in README
         assert any(line.startswith(tool) for line in declared)
 
 
 def test_every_path_that_is_named_exists():
-    names = {
-        name for name in quoted(FENCE.sub("", README)) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name) and name[0] != "/"
-    }
-    assert names >= {"serving/unpickle.py", "bench/first_answer.sh"}
-    assert [name for name in names if not (ROOT / name).exists()] == ["application/json"]
+    names = {name for name in quoted(FENCE.sub("", README)) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name)}
+    assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab"}
+    places = (ROOT, ROOT / "k8s/overlays/production")
+    assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
 
 
 def test_the_accuracies_are_the_cards():
