@@ -25,7 +25,7 @@ OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
 
 .PHONY: help
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/serving ## Serve on http://localhost:5000 (PORT=8000 make run: on another port)
@@ -38,6 +38,11 @@ test: .venv/dev ## Run the tests
 .PHONY: test-crds
 test-crds: .venv/dev $(CRDS) ## Check custom resources against their definitions (needs git and the internet)
 	CRDS=$(CRDS) $(BIN)/pytest tests/test_crds.py
+
+.PHONY: test-monitoring
+test-monitoring: .venv/dev ## Put made-up series to the canary's rules (needs promtool: Debian's prometheus)
+	@command -v promtool >/dev/null || { echo "needs promtool: apt-get install prometheus"; exit 2; }
+	$(BIN)/pytest tests/test_canary.py
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile

@@ -412,7 +412,10 @@ def test_ci_runs_what_a_person_runs():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands = [shlex.split(line) for _, step in STEPS for line in step.get("run", "").splitlines()]
     ran = {words[words.index("make") + 1] for words in commands if "make" in words}
-    assert ran == {"lint", "test", "test-crds", "image-test", "pin", "promote", "verify"} and ran <= targets
+    assert (
+        ran == {"lint", "test", "test-crds", "test-monitoring", "image-test", "pin", "promote", "verify"}
+        and ran <= targets
+    )
 
 
 def test_python_is_the_same_everywhere():
