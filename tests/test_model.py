@@ -84,7 +84,13 @@ def test_every_estimator_of_scikit_learn_survives_the_file(tmp_path, estimator, 
         warnings.simplefilter("ignore")  # some have opinions on iris
         fitted = estimator(**required(estimator, kind)).fit(X, TARGETS.get(estimator.__name__, y))
         model = saved(tmp_path / "model.pkl", fitted)
-        np.testing.assert_array_equal(model.predict(X), fitted.predict(X))
+        got, want = model.predict(X), fitted.predict(X)
+        if (
+            np.asarray(want).dtype.kind == "f"
+        ):  # the same sum over memory that is aligned otherwise: the last bits differ
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+        else:
+            np.testing.assert_array_equal(got, want)
         if model.has_probabilities:
             np.testing.assert_allclose(model.probabilities(X), fitted.predict_proba(X), rtol=1e-9)
 
