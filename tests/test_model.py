@@ -11,21 +11,25 @@ import msgspec
 import numpy as np
 import pytest
 import sklearn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_iris
 from sklearn.feature_selection import SelectKBest
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Perceptron, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, SplineTransformer, StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import all_estimators
 
 from app import create_app
 from conftest import JSON, ROOT, in_process
-from serving.model import Class, Feature, ModelError, load, save
+from serving.model import Class, Feature, Model, ModelError, load, save
 
 X, y = load_iris(return_X_y=True)
 
@@ -272,3 +276,56 @@ def test_a_failed_save_leaves_the_old_pair(pair):
 
 def test_the_file_is_a_bare_estimator_for_anyone(pair):
     assert joblib.load(pair).predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == [0]
+
+
+def linear_classifiers():
+    fitted = {"three classes": LogisticRegression(max_iter=500).fit(X, y)}
+    fitted["two classes"] = LogisticRegression(max_iter=500).fit(X, y > 1)
+    fitted["words"] = LogisticRegression(max_iter=500).fit(X, np.array(["a", "b", "c"])[y])
+    fitted["no intercept"] = LogisticRegression(max_iter=500, fit_intercept=False).fit(X, y)
+    fitted["perceptron"] = Perceptron().fit(X, y)
+    fitted["support vectors"] = LinearSVC(max_iter=100_000).fit(X, y)
+    ties = LogisticRegression(max_iter=500).fit(X, y)
+    ties.coef_, ties.intercept_ = np.ones_like(ties.coef_), np.zeros_like(ties.intercept_)
+    fitted["ties"] = ties
+    return [pytest.param(estimator, id=name) for name, estimator in fitted.items()]
+
+
+@pytest.mark.parametrize("fitted", linear_classifiers())
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=arrays(np.float64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.floats(-3e38, 3e38)))
+def test_the_coefficients_answer_as_the_estimator_does(fitted, rows):
+    answer = Model(fitted, "", None).predict(rows)
+    np.testing.assert_array_equal(answer, fitted.predict(rows), strict=True)
+
+
+@pytest.mark.parametrize("fitted", linear_classifiers())
+def test_a_linear_classifier_is_not_asked_for_what_its_coefficients_say(fitted, monkeypatch):
+    expected = fitted.predict(X)
+    model = Model(fitted, "", None)
+    monkeypatch.setattr(fitted, "predict", None)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_a_subclass_that_answers_in_its_own_way_keeps_it():
+    class Shy(LogisticRegression):
+        def predict(self, rows):
+            return np.zeros(len(rows), dtype=int)
+
+    assert Model(Shy(max_iter=500).fit(X, y), "", None).predict(X[-1:]).tolist() == [0]
+
+
+def test_a_sparse_classifier_is_served():
+    fitted = LogisticRegression(max_iter=500).fit(X, y)
+    expected = fitted.predict(X)
+    np.testing.assert_array_equal(Model(fitted.sparsify(), "", None).predict(X), expected)
+
+
+def test_coefficients_that_answer_otherwise_than_the_estimator_are_noticed(tmp_path):
+    path = tmp_path / "model.pkl"
+    fitted = LinearSVC(max_iter=100_000).fit(X, y)  # no probabilities, which would be noticed as well
+    save(path, fitted, reference=X[::50], **facts(fitted))
+    model = load(path)
+    model.estimator.intercept_ = model.estimator.intercept_[::-1] * 1e3
+    with pytest.raises(ModelError, match="does not answer its reference rows"):
+        model.self_test()
