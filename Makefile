@@ -40,9 +40,9 @@ test-crds: .venv/dev $(CRDS) ## Check custom resources against their definitions
 	CRDS=$(CRDS) $(BIN)/pytest tests/test_crds.py
 
 .PHONY: test-monitoring
-test-monitoring: .venv/dev ## Put made-up series to the canary's rules (needs promtool: Debian's prometheus)
-	@command -v promtool >/dev/null || { echo "needs promtool: apt-get install prometheus"; exit 2; }
-	$(BIN)/pytest tests/test_canary.py
+test-monitoring: .venv/dev ## Try the alerts, the canary's rules and a real Prometheus (needs Debian's prometheus)
+	@command -v promtool prometheus >/dev/null || { echo "needs both: apt-get install prometheus"; exit 2; }
+	$(BIN)/pytest tests/test_monitoring.py tests/test_canary.py
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile

@@ -4,7 +4,6 @@ import hmac
 import os
 import re
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,10 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from serving.contracts import Predict
+from serving.contracts import Feedback, Predict
+from serving.metrics import Metrics
 from serving.model import InvalidInput, Model, ModelError, load
+from serving.telemetry import Telemetry
 
 # An environment variable of the same name goes before each, and an argument of create_app before that.
 DEFAULTS: dict[str, Any] = {
@@ -34,9 +35,11 @@ DEFAULTS: dict[str, Any] = {
     "MAX_ROWS": 10_000,
     "MAX_BODY_BYTES": 1_048_576,
     "API_KEYS": "",
+    "METRICS_PORT": "",
 }
 PROBES = {"/healthz", "/readyz"}
-SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+IMPLIED = {"HEAD", "OPTIONS"}  # Flask adds these
+OPERATORS = {"/metrics", "/drift"}  # with METRICS_PORT, there and only there
 
 api = Blueprint("api", __name__)
 
@@ -56,10 +59,15 @@ def create_app(**overrides: Any) -> Flask:
     model = load(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
     app.extensions["model"] = model
     app.extensions["predict"] = Predict(model)
+    app.extensions["feedback"] = Feedback(model)
     app.extensions["api_keys"] = keys(app.config["API_KEYS"])
     app.register_blueprint(api)
+    telemetry = Telemetry({rule.rule: set(rule.methods or ()) - IMPLIED for rule in app.url_map.iter_rules()}, model)
+    app.extensions["telemetry"] = telemetry
+    app.extensions["metrics"] = Metrics(telemetry)
+    app.before_request(telemetry.begin)
     app.before_request(authorize)
-    app.after_request(identify)
+    app.after_request(telemetry.finish)
     app.register_error_handler(HTTPException, explain)
     app.register_error_handler(InvalidInput, lambda error: explain(BadRequest(str(error))))
     return app
@@ -89,16 +97,24 @@ def predict() -> Response:
     """Score one row or many, given as numbers or by name."""
     model: Model = current_app.extensions["model"]
     rows, outputs = current_app.extensions["predict"].decode(body())
-    if len(rows) > current_app.config["MAX_ROWS"]:
-        limit = current_app.config["MAX_ROWS"]
-        raise RequestEntityTooLarge(f"Expected at most {limit} rows, got {len(rows)} - at `$.features`")
+    limit_rows(len(rows), "$.features")
     prediction = model.predict(rows).tolist()
+    current_app.extensions["telemetry"].observe(rows, prediction)
     members = {"prediction": prediction}
     if "label" in outputs:
         members["label"] = [model.labels[value] for value in prediction]
     if "probability" in outputs:
         members["probability"] = model.probabilities(rows).tolist()
     return answer(members, {"X-Model-Version": model.version})
+
+
+@api.post("/feedback")
+def feedback() -> Response:
+    """Count predictions against the truth, once that is known."""
+    prediction, actual = current_app.extensions["feedback"].decode(body())
+    limit_rows(len(actual), "$.actual")
+    current_app.extensions["telemetry"].feedback(prediction, actual)
+    return answer({"counted": len(actual)})
 
 
 @api.get("/")
@@ -108,7 +124,8 @@ def index() -> Response:
     routes = [
         {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
         for rule in current_app.url_map.iter_rules()
-        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+        for method in sorted((rule.methods or set()) - IMPLIED)
+        if not (current_app.config["METRICS_PORT"] and rule.rule in OPERATORS)
     ]
     described = {
         "name": model.card.name if model.card else None,
@@ -136,6 +153,26 @@ def readyz() -> Response:
     return answer({"status": "ready"}, {"X-Model-Version": model.version})
 
 
+@api.get("/metrics")
+def metrics() -> Response:
+    """Count requests, rows, classes, bins and feedback, for Prometheus."""
+    text, content_type = current_app.extensions["metrics"].render(request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
+
+
+@api.get("/drift")
+def drift() -> Response:
+    """Say how the last hour's rows differ from those the model was trained on."""
+    return answer(current_app.extensions["telemetry"].drift())
+
+
+def limit_rows(rows: int, at: str) -> None:
+    """Raise RequestEntityTooLarge for more rows than MAX_ROWS; `at` is their place in the body."""
+    limit: int = current_app.config["MAX_ROWS"]
+    if rows > limit:
+        raise RequestEntityTooLarge(f"Expected at most {limit} rows, got {rows} - at `{at}`")
+
+
 def body() -> bytes:
     """Return the request's body, or raise the HTTPException that says why it is not taken."""
     if not request.is_json:
@@ -160,7 +197,13 @@ def answer(members: dict[str, Any], headers: dict[str, str] | None = None) -> Re
 
 
 def authorize() -> None:
-    """Let through who has a key, and probes; raise Unauthorized for others."""
+    """Let through who has a key, probes, and who asks on METRICS_PORT; raise Unauthorized or NotFound for others."""
+    if port := current_app.config["METRICS_PORT"]:
+        # The listener's own port: what a client says in Host does not count.
+        if (request.environ["SERVER_PORT"] == port) != (request.path in OPERATORS):
+            raise NotFound
+        if request.path in OPERATORS:
+            return
     expected: list[bytes] = current_app.extensions["api_keys"]
     if not expected or request.path in PROBES:
         return
@@ -171,13 +214,6 @@ def authorize() -> None:
         raise Unauthorized(
             "Expected Authorization: Bearer with a valid key", www_authenticate=WWWAuthenticate("bearer")
         )
-
-
-def identify(response: Response) -> Response:
-    """Name the request: as the client did, where that is safe to write to a log, else anew."""
-    sent = request.headers.get("X-Request-ID", "")
-    response.headers["X-Request-ID"] = sent if SAFE_ID.fullmatch(sent) else uuid.uuid4().hex
-    return response
 
 
 def explain(error: HTTPException) -> ResponseReturnValue:

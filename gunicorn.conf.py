@@ -1,22 +1,42 @@
 """The process model: `gunicorn app:app` reads this file, so that it is the whole production command."""
 
+import itertools
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 # Before numpy is imported: a worker is a core's worth of work, and a BLAS that threads does not survive the fork.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
+from gunicorn.glogging import Logger  # noqa: E402
+
+from serving.telemetry import logging_config  # noqa: E402
+
 wsgi_app = "app:app"
-port = os.environ.get("PORT", "5000")
+
+
+def number(name: str, default: str, least: int, most: int) -> str:
+    """Return the whole number that the environment says, or end with one line."""
+    text = os.environ.get(name, default) or default
+    if text and not (re.fullmatch("0|[1-9][0-9]{0,8}", text) and least <= int(text) <= most):
+        sys.exit(f"{name}: expected a whole number from {least} to {most}, got {text!r}")
+    return text
+
+
+port = number("PORT", "5000", 0, 65535)
+metrics_port = number("METRICS_PORT", "", 1, 65535)
 bind = [f"0.0.0.0:{port}"]
 if Path(sys.argv[0]).name == "serve":
     # So SageMaker starts it, and calls port 8080; the image's HEALTHCHECK goes on asking where it always does.
     bind = ["0.0.0.0:8080", f"127.0.0.1:{port}"]
+if metrics_port:
+    bind.append(f"0.0.0.0:{metrics_port}")
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+workers = int(number("WEB_CONCURRENCY", "2", 1, 1000))
 # Threads are for waiting, on a client that sends slowly; the arithmetic holds the interpreter's lock.
 worker_class = "gthread"
 threads = 4
@@ -36,4 +56,25 @@ timeout = 30
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat, opened and unlinked
 control_socket_disable = True
 
-loglevel = os.environ.get("LOG_LEVEL", "info").lower()
+loglevel = (os.environ.get("LOG_LEVEL", "info") or "info").lower()
+if loglevel not in ("debug", "info", "warning", "error", "critical"):
+    sys.exit(f"LOG_LEVEL: expected debug, info, warning, error or critical, got {loglevel!r}")
+logconfig_dict = logging_config(loglevel.upper(), sys.stderr.isatty())
+
+
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for it
+    """gunicorn's, but for its line a request: serving/telemetry.py writes that, with what only it knows."""
+
+    def access(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker the first row of the counts that no living worker has: that of the one it replaces."""
+    taken = {other.row for other in server.WORKERS.values()}
+    worker.row = next(row for row in itertools.count(1) if row not in taken)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Count in that row; the application was loaded before the fork."""
+    server.app.wsgi().extensions["telemetry"].enter(worker.row)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from serving.model import Floats, InvalidInput, Model
+from serving.model import Floats, InvalidInput, Model, Value
 
 # Beyond float32 there is no measurement, only overflow: trees refuse it, sums of products turn infinite.
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -40,12 +40,7 @@ class Predict:
 
         Raises InvalidInput.
         """
-        try:
-            request = self.decoder.decode(body)
-        except UnicodeDecodeError as error:
-            raise InvalidInput("The body is not UTF-8") from error
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(_shortened(str(error)) if body else "The body is empty") from error
+        request = _decode(self.decoder, body)
         rows = request.features
         if isinstance(rows, self.named):
             rows = [rows]
@@ -61,8 +56,7 @@ class Predict:
         if kinds == {self.named}:
             rows = list(map(msgspec.structs.astuple, rows))
             members += len(rows) * self.width
-        if body.count(b":") != members:  # one too many stands in a string, or in a member that came twice
-            json.loads(body, object_pairs_hook=_unique)
+        _no_member_twice(body, members)
         if kinds == {float}:
             return self._array([rows], "$.features"), outputs
         return self._array(rows, "$.features[{}]"), outputs
@@ -74,6 +68,46 @@ class Predict:
             i = next(i for i, row in enumerate(rows) if len(row) != self.width)
             raise InvalidInput(f"Expected {self.width} numbers, got {len(rows[i])} - at `{at.format(i)}`")
         return np.array(rows, dtype=np.float64)
+
+
+class Feedback:
+    """What was predicted, and what turned out to be: `{"prediction": [...], "actual": [...]}`, of known classes."""
+
+    def __init__(self, model: Model) -> None:
+        self.classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
+        kind: Any = list[type(self.classes[0])] if self.classes else list[Any]  # type: ignore[misc]
+        members = [("prediction", kind), ("actual", kind)]
+        self.decoder = msgspec.json.Decoder(msgspec.defstruct("FeedbackRequest", members, forbid_unknown_fields=True))
+
+    def decode(self, body: bytes) -> tuple[list[Value], list[Value]]:
+        """Return the predictions and the truths, as many of each. Raises InvalidInput."""
+        request = _decode(self.decoder, body)
+        _no_member_twice(body, 2)
+        if not self.classes:
+            raise InvalidInput("This model has no classes, and only those are counted")
+        if not request.prediction or len(request.actual) != len(request.prediction):
+            expected = len(request.prediction) or "at least 1"
+            at = "actual" if request.prediction else "prediction"
+            raise InvalidInput(f"Expected {expected} values, got {len(getattr(request, at))} - at `$.{at}`")
+        for name, values in (("prediction", request.prediction), ("actual", request.actual)):
+            if unknown := set(values).difference(self.classes):
+                i = next(i for i, value in enumerate(values) if value in unknown)
+                raise InvalidInput(f"Expected a class of the model - at `$.{name}[{i}]`")
+        return request.prediction, request.actual
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    try:
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise InvalidInput("The body is not UTF-8") from error
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(_shortened(str(error)) if body else "The body is empty") from error
+
+
+def _no_member_twice(body: bytes, members: int) -> None:
+    if body.count(b":") != members:  # one too many stands in a string, or in a member that came twice
+        json.loads(body, object_pairs_hook=_unique)
 
 
 def _unique(members: list[tuple[str, Any]]) -> None:

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import platform
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -143,8 +144,9 @@ class Model:
                 answer = method(rows)
         except ValueError as error:
             # The self-test has shown that the estimator works, so it is these values that it refuses: beyond the
-            # range of float32 in a tree, outside the domain of a transformer. Its own words stay in the log.
-            log.warning("the estimator refused a request: %s", _line(error))
+            # range of float32 in a tree, outside the domain of a transformer. Its words may hold them: no log does.
+            where = traceback.extract_tb(error.__traceback__)[-1].name
+            log.warning("the estimator refused a request: %s in %s", type(error).__name__, where)
             raise InvalidInput("The model cannot score these values") from error
         if answer.dtype.kind == "f" and not np.isfinite(answer).all():
             row = int(np.argwhere(~np.isfinite(answer))[0][0])

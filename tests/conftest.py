@@ -85,6 +85,7 @@ class Service:
     def __init__(self, command: list[str], cwd: Path, env: dict[str, str]) -> None:
         self.process = subprocess.Popen(command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
         self.log = ""
+        self.asked = env["PORT"]
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         wait_until(lambda: self._port() or self.process.poll() is not None)
@@ -98,7 +99,7 @@ class Service:
 
     def _port(self) -> str:
         found = re.search(r"(?:Listening at:|Running on) http://[0-9.]+:([0-9]+)", self.log)
-        return found[1] if found else ""
+        return found[1] if found else self.asked if self.asked != "0" else ""
 
     def call(self, *request: Any) -> Answer:
         return over_http(self.address, *request)
@@ -125,7 +126,7 @@ def gunicorn(*prefix: str) -> list[str]:
 
 def environment(**names: str) -> dict[str, str]:
     """Return what a process needs to find its libraries, and nothing of the developer's, HOME included."""
-    return {"PATH": os.environ["PATH"], "PORT": "0", **names}
+    return {"PATH": os.environ["PATH"], "PORT": "0"} | names
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What the canary is judged by: rules and queries, put to made-up series by Prometheus's own test program."""
 
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -10,6 +9,7 @@ import yaml
 from scipy.stats import chi2
 
 from conftest import ROOT
+from test_monitoring import promql, promtool, series
 
 ROLLOUT = ROOT / "k8s" / "components" / "rollout"
 TEMPLATE = yaml.safe_load((ROLLOUT / "analysistemplate.yaml").read_text())["spec"]
@@ -17,13 +17,6 @@ RULE = yaml.safe_load((ROLLOUT / "prometheusrule.yaml").read_text())["spec"]
 METRICS = {metric["name"]: metric for metric in TEMPLATE["metrics"]}
 MINUTES = 20
 WINDOW = 15
-
-promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: make test-monitoring")
-
-
-def series(name, per_minute, **labels):
-    text = ", ".join(f'{key}="{value}"' for key, value in {"namespace": "n", **labels}.items())
-    return {"series": f"{name}{{{text}}}", "values": f"0+{per_minute}x{MINUTES}"}
 
 
 def classes(role, *rows):
@@ -48,15 +41,7 @@ def requests(role, good, bad=0, slow=0):
 def measure(directory, name, inputs):
     """Return the numbers that Prometheus answers to the query of a metric."""
     query = METRICS[name]["provider"]["prometheus"]["query"].replace("{{args.namespace}}", "n")
-    # promtool only compares: told something wrong, it says what it found.
-    wrong = {"expr": query, "eval_time": f"{MINUTES}m", "exp_samples": [{"labels": "wrong", "value": 0}]}
-    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": [wrong]}
-    (directory / "rules.yaml").write_text(yaml.safe_dump(RULE))
-    (directory / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
-    done = subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=directory, capture_output=True, text=True)
-    found = re.search("got: ?(.*)", done.stdout + done.stderr)
-    assert found, done.stdout + done.stderr
-    return [float(value) for value in re.findall(r"} ([^ ,]+)", found[1])]
+    return promql(directory, RULE, query, inputs, MINUTES)
 
 
 def verdict(name, result):

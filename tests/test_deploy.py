@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app import DEFAULTS, create_app
+from app import DEFAULTS, OPERATORS, create_app
 from conftest import ROOT
 
 OVERLAYS = ("staging", "production", "experiment")
@@ -85,7 +85,7 @@ POD = the("Deployment")["spec"]["template"]["spec"]
 def test_every_rendered_object_is_valid_where_it_says_it_runs(overlay):
     for one in RENDERED[overlay]:
         assert one["metadata"]["namespace"] == f"ml-model-{overlay}"
-        assert re.fullmatch("ml-model(-check|-canary)?", one["metadata"]["name"])
+        assert re.fullmatch("ml-model(-check|-canary|-dashboard)?", one["metadata"]["name"])
         if not CUSTOM.search(one["apiVersion"]):  # tests/test_crds.py has those
             kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
 
@@ -106,19 +106,29 @@ def test_no_manifest_is_an_orphan():
 
 def test_one_port_from_gunicorn_to_the_service():
     assert instructions("EXPOSE") == [str(PORT)]
-    [port] = CONTAINER["ports"]
+    port, metrics = CONTAINER["ports"]
     assert port == {"name": "http", "containerPort": PORT}
     [exposed] = the("Service")["spec"]["ports"]
     assert exposed["targetPort"] == port["name"]
+    [asked] = [one["value"] for one in CONTAINER["env"] if one["name"] == "METRICS_PORT"]
+    assert metrics == {"name": "metrics", "containerPort": int(asked)}
+    [endpoint] = the("PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == metrics["name"] and endpoint["path"] in OPERATORS
     assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")} == {"http"}
     assert f"http://localhost:{PORT}" in (ROOT / "Makefile").read_text()
 
 
-def test_the_network_policy_admits_the_gateway_and_the_check_and_nobody_else():
+def test_the_network_policy_admits_the_gateway_the_check_and_prometheus_and_nobody_else():
     spec = the("NetworkPolicy")["spec"]
-    namespace = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateway"}}}
+    gateway, prometheus = (
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+        for name in ("gateway", "monitoring")
+    )
     check = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ml-model-check"}}}
-    assert spec["ingress"] == [{"from": [namespace, check], "ports": [{"port": "http"}]}]
+    assert spec["ingress"] == [
+        {"from": [gateway, check], "ports": [{"port": "http"}]},
+        {"from": [prometheus], "ports": [{"port": "metrics"}]},
+    ]
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
     outward = the("NetworkPolicy", name="ml-model-check")["spec"]
     [dns] = spec["egress"]
@@ -477,4 +487,4 @@ def test_the_image_carries_no_tool():
     serving = pins("requirements.txt").keys()
     assert not serving & set(PROJECT["dependency-groups"]["dev"])
     assert not serving & {"pandas", "mlflow", "pip", "setuptools"}
-    assert len(serving) <= 16
+    assert len(serving) <= 18

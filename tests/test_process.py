@@ -56,7 +56,10 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
         ({"MAX_ROWS": "many"}, "MAX_ROWS: expected a whole number above 0, got 'many'"),
         ({"MAX_BODY_BYTES": "0"}, "MAX_BODY_BYTES: expected a whole number above 0, got '0'"),
         ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
-        ({"PORT": "http"}, "Error: 'http' is not a valid port number."),
+        ({"PORT": "http"}, "PORT: expected a whole number from 0 to 65535, got 'http'"),
+        ({"METRICS_PORT": "70000"}, "METRICS_PORT: expected a whole number from 1 to 65535, got '70000'"),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY: expected a whole number from 1 to 1000, got '0'"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: expected debug, info, warning, error or critical, got 'loud'"),
     ],
 )
 def test_a_bad_setting_ends_the_process_with_one_line(names, message):

@@ -11,7 +11,9 @@ import yaml
 
 from app import DEFAULTS, create_app
 from conftest import ROOT
+from serving.drift import FEW, LEVEL, MINOR
 from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
+from test_monitoring import ALERTS
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -27,9 +29,9 @@ def section(title):
     return re.search(rf"\n## {title}\n(.*?)(?=\n## |\Z)", README, re.DOTALL)[1]
 
 
-def table(title):
-    """Return the rows of the first table below `title`, without its head, cell by cell."""
-    found = re.search(r"(?:^\|.*\n)+", section(title), re.MULTILINE)[0]
+def table(title, which=0):
+    """Return the rows of a table below `title`, the first unless told, without its head, cell by cell."""
+    found = re.findall(r"(?:^\|.*\n)+", section(title), re.MULTILINE)[which]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in found.splitlines()[2:]]
 
 
@@ -103,6 +105,20 @@ def test_the_timeline_is_the_manifests():
     assert f"`graceful_timeout`, {GUNICORN['graceful_timeout']} s" in rows[2][1]
 
 
+def test_the_alerts_are_as_the_table_says():
+    rows = {quoted(name)[0]: text for name, text in table("Operate", 1)}
+    assert rows.keys() == ALERTS.keys()
+    for name, alert in ALERTS.items():
+        said, wait = rows[name].rsplit(", for ", 1)
+        assert wait == alert["for"]
+        numbers = set(re.findall(r"(?<![\w.])[0-9.]+(?![\w.])", said)) - {"15"}
+        assert all(re.search(rf"(?<![\w.]){number}(?![\w.])", alert["expr"]) for number in numbers), name
+    assert "[15m]" in ALERTS["MlModelNoTraffic"]["expr"]
+    ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
+    assert f"port {ports['metrics']} to themselves" in README
+    assert f"`too few rows` below {FEW}, `drifting` above both that value and {MINOR}" in README and LEVEL == 1 / 20
+
+
 def test_the_canary_is_judged_as_the_table_says():
     metrics = the("AnalysisTemplate")["spec"]["metrics"]
     for (_, limit, _), metric in zip(table("Ship and roll back"), metrics, strict=True):
@@ -125,13 +141,17 @@ def test_what_is_said_in_passing_is_so():
     secret = variable["valueFrom"]["secretKeyRef"]
     assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in README
     policy = yaml.safe_load((ROOT / "k8s/base/networkpolicy.yaml").read_text())
-    namespace = policy["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]
-    assert f"namespace `{namespace['kubernetes.io/metadata.name']}`" in README
+    callers, scrapers = (
+        rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for rule in policy["spec"]["ingress"]
+    )
+    assert f"the namespace `{callers}` to it, and `{scrapers}`\nto the port of metrics" in README
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
     declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     for tool in (
         "msgspec",
+        "python-json-logger",
         "uv",
         "kubernetes-validate",
         "zizmor",
@@ -143,6 +163,7 @@ def test_what_is_said_in_passing_is_so():
     ):
         assert f"**{tool}**" in README or f"**{tool} " in README
         assert any(line.startswith(tool) for line in declared)
+    assert "**prometheus_client**" in README and "prometheus-client" in declared
 
 
 def test_every_path_that_is_named_exists():

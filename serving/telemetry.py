@@ -1,0 +1,208 @@
+"""What is counted and logged of each request, in memory that all workers share. Knows no scikit-learn."""
+
+import logging
+import mmap
+import os
+import re
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import numpy as np
+from flask import Response, g, has_request_context, request
+from pythonjsonlogger.msgspec import MsgspecFormatter
+
+from serving.drift import Bins, Floats, judge
+from serving.model import Model, Value
+
+QUIET = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds by machines: logged at debug while they succeed
+SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
+
+OTHER = "other"  # whatever a client makes up is one series
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", OTHER)
+STATUSES = (200, 400, 401, 404, 405, 413, 415, 500, 503, OTHER)
+BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+
+# The window of drift: it moves on by a step, and is between 55 and 60 minutes long.
+STEP, STEPS = 300, 12
+# Rows in the shared memory. Workers beyond them share the last, and may lose a count there.
+WORKERS = 128
+PID, IN_FLIGHT, STEP_NOW, FIRST_FREE = range(4)
+
+log = logging.getLogger(__name__)
+
+
+class Telemetry:
+    """Counts that are true across workers, and outlive them.
+
+    A table of numbers in anonymous memory, made before the workers are forked and shared with them: a column a series,
+    a row a worker. A worker adds in its own row alone, so none waits for another, and a scrape sums the rows. Who takes
+    the place of a dead worker goes on in its row: nothing that was counted is lost, whatever ended it.
+    """
+
+    def __init__(self, routes: dict[str, set[str]], model: Model) -> None:
+        card = model.card
+        self.version = model.version
+        self.name = card.name if card else ""
+        self.routes = routes
+        self.classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
+        self.features = card.features if card else []
+        self.bins = Bins([feature.edges for feature in self.features])
+        self.reference_rows = card.rows if card else 0
+        self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy") if card else None
+        self.reference = [np.array([0.0, *f.shares, 0.0]) * self.reference_rows for f in self.features]
+        self.class_reference = np.array([c.share for c in card.classes] if card else []) * self.reference_rows
+        self.columns = len(self.reference) + bool(len(self.class_reference))
+
+        labels = [*product([*routes, OTHER], METHODS, STATUSES)]
+        self.requests = dict(zip(labels, range(FIRST_FREE, FIRST_FREE + len(labels)), strict=True))
+        end = FIRST_FREE + len(labels)
+        self.durations = {}
+        for route in [*routes, OTHER]:
+            self.durations[route] = end  # a cell a bucket, one for what is slower, one for the sum
+            end += len(BUCKETS) + 2
+        self.feedback_at = end
+        end += len(self.classes) ** 2
+        # What drift is judged from: rows, classes, bins; and the same as it was at the start of each step.
+        self.scored = slice(end, end + 1 + len(self.classes) + self.bins.size)
+        self.class_at = {value: end + 1 + i for i, value in enumerate(self.classes)}
+        self.bins_at = slice(self.scored.stop - self.bins.size, self.scored.stop)
+        width = self.scored.stop - self.scored.start
+        end = self.scored.stop + STEPS * width
+
+        self.lock = threading.Lock()  # between the threads of one worker
+        self.table = np.frombuffer(mmap.mmap(-1, WORKERS * end * 8), dtype=np.float64).reshape(WORKERS, end)
+        self.steps = self.table[:, self.scored.stop :].reshape(WORKERS, STEPS, width)
+        self.enter(0)
+
+    def enter(self, row: int) -> None:
+        """Count in `row` from now on: 0 before the fork, above it one for each worker."""
+        row = min(row, WORKERS - 1)
+        self.row, self.row_steps = self.table[row], self.steps[row]
+        self.cells: Any = memoryview(self.row)  # a number at a time, it is faster than the array
+        self.cells[PID] = os.getpid()
+        self.cells[IN_FLIGHT] = 0
+
+    def begin(self) -> None:
+        """Name the request, as the client did where that is safe to write to a log, and start its clock."""
+        sent = request.headers.get("X-Request-ID", "")
+        g.request_id = sent if SAFE_ID.fullmatch(sent) else os.urandom(16).hex()
+        g.rows = 0
+        with self.lock:
+            self.cells[IN_FLIGHT] += 1
+        g.started = time.perf_counter()
+
+    def finish(self, response: Response) -> Response:
+        """Count and log the request, and give it back its name."""
+        seconds = time.perf_counter() - g.started
+        response.headers["X-Request-ID"] = g.request_id
+        route = request.url_rule.rule if request.url_rule and request.url_rule.rule in self.durations else OTHER
+        method, status = request.method, response.status_code
+        cell = (
+            self.requests.get((route, method, status))
+            or self.requests[route, method if method in METHODS else OTHER, status if status in STATUSES else OTHER]
+        )
+        duration = self.durations[route]
+        with self.lock:
+            self.cells[IN_FLIGHT] -= 1
+            self.cells[cell] += 1
+            self.cells[duration + bisect_left(BUCKETS, seconds)] += 1
+            self.cells[duration + len(BUCKETS) + 1] += seconds
+        level = logging.ERROR if status >= 500 else logging.DEBUG if route in QUIET and status < 400 else logging.INFO
+        if log.isEnabledFor(level):
+            facts = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 3)}
+            facts |= {"rows": g.rows, "model_version": self.version}
+            log.log(level, "%s %s %d in %.3f ms", method, route, status, facts["ms"], extra=facts)
+        return response
+
+    def observe(self, rows: Floats, prediction: list[Value]) -> None:
+        """Count `rows`, of shape (rows, features), and what was predicted for them."""
+        g.rows = len(rows)
+        step = time.monotonic() // STEP
+        cells = [self.bins_at.start + cell for cell in self.bins.cells(rows[0].tolist())] if len(rows) == 1 else []
+        counts = self.bins.counts(rows) if self.features and not cells else 0
+        with self.lock:
+            if self.cells[STEP_NOW] != step:
+                self._step(step)
+            self.cells[self.scored.start] += len(rows)
+            for cell in cells:
+                self.cells[cell] += 1
+            if not cells:
+                self.row[self.bins_at] += counts
+            if self.classes:
+                for value, n in Counter(prediction).items():
+                    self.cells[self.class_at[value]] += n
+
+    def _step(self, step: float) -> None:
+        # Steps in which nothing came began with the same numbers as this one.
+        for missed in range(int(max(self.cells[STEP_NOW] + 1, step - STEPS + 1)), int(step) + 1):
+            self.row_steps[missed % STEPS] = self.row[self.scored]
+        self.cells[STEP_NOW] = step
+
+    def feedback(self, prediction: list[Value], actual: list[Value]) -> None:
+        """Count what was predicted against what turned out to be."""
+        g.rows = len(actual)
+        with self.lock:
+            for (predicted, true), n in Counter(zip(prediction, actual, strict=True)).items():
+                at = self.classes.index(predicted) * len(self.classes) + self.classes.index(true)
+                self.cells[self.feedback_at + at] += n
+
+    def drift(self) -> dict[str, Any]:
+        """Return how what was scored in the last hour differs from the reference, feature by feature."""
+        oldest = int(time.monotonic() // STEP) - STEPS + 1
+        recent = self.table[:, STEP_NOW] >= oldest
+        live = (self.table[recent, self.scored] - self.steps[recent, oldest % STEPS]).sum(axis=0)
+        rows, classes, bins = live[0], live[1 : 1 + len(self.classes)], live[1 + len(self.classes) :]
+        columns = []
+        for feature, start, reference in zip(self.features, self.bins.starts, self.reference, strict=False):
+            columns.append({"name": feature.name, "edges": feature.edges})
+            columns[-1] |= self._compared(bins[start : start + len(reference)], reference)
+        found: dict[str, Any] = {"model_version": self.version, "window_seconds": STEP * STEPS, "rows": int(rows)}
+        mix = self._compared(classes, self.class_reference) if len(self.class_reference) else None
+        verdicts = [column["verdict"] for column in (*columns, mix) if column] or ["no reference"]
+        verdict = "drifting" if "drifting" in verdicts else verdicts[0]  # the rows are the same for all
+        return found | {"verdict": verdict, "features": columns, "classes": mix and {"values": self.classes} | mix}
+
+    def _compared(self, live: Floats, reference: Floats) -> dict[str, Any]:
+        shares = {"reference": reference / reference.sum(), "live": live / max(live.sum(), 1)}
+        return judge(live, reference, self.columns) | {name: values.tolist() for name, values in shares.items()}
+
+
+class InRequest(logging.Filter):
+    """Adds the ids of the request, if there is one, to whatever is logged during it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        if has_request_context() and "request_id" in g:
+            record.request_id = g.request_id
+            if trace := TRACEPARENT.fullmatch(request.headers.get("traceparent", "")):
+                record.trace_id = trace[1]
+        return True
+
+
+def logging_config(level: str, terminal: bool) -> dict[str, Any]:
+    """Return what logging.config.dictConfig takes: all to stderr, a line of JSON each, readable on a terminal."""
+    own = {"level": level, "handlers": [], "propagate": True}
+    fields = {"levelname": "level", "name": "logger", "message": "message"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "root": {"level": level, "handlers": ["stderr"]},
+        "loggers": {"gunicorn.error": own, "gunicorn.access": own},
+        "filters": {"request": {"()": InRequest}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "formatter": "terminal" if terminal else "json",
+                "filters": ["request"],
+            }
+        },
+        "formatters": {
+            "terminal": {"format": "%(asctime)s %(levelname)s %(message)s"},
+            "json": {"()": MsgspecFormatter, "fmt": list(fields), "rename_fields": fields, "timestamp": "time"},
+        },
+    }
