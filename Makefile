@@ -74,6 +74,11 @@ image: ## Build the image (needs docker or podman)
 image-test: image .venv/dev ## Run the image hardened and put the tests to it (needs docker or podman)
 	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/test_image.py
 
+.PHONY: bench
+bench: .venv/serving ## Measure this service beside others, which it installs (needs wrk; two cores, 10 minutes)
+	@command -v wrk >/dev/null || { echo "needs wrk: apt-get install wrk"; exit 2; }
+	$(BIN)/python bench/serve.py --rounds 3
+
 .PHONY: adopt
 adopt: ## Put your names everywhere (REPO=https://github.com/you/it IMAGE=ghcr.io/you/it)
 	@echo '$(REPO)' | grep -Eqx 'https://[^/ ]+/[^ ]+' || { echo 'REPO: expected https://...'; exit 2; }

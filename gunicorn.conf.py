@@ -1,5 +1,6 @@
 """The process model: `gunicorn app:app` reads this file, so that it is the whole production command."""
 
+import gc
 import itertools
 import os
 import re
@@ -37,9 +38,12 @@ if metrics_port:
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
 workers = int(number("WEB_CONCURRENCY", "2", 1, 1000))
-# Threads are for waiting, on a client that sends slowly; the arithmetic holds the interpreter's lock.
-worker_class = "gthread"
+# An event loop: a slow or silent client costs a socket and no thread; serving/worker.py says what it is beside others.
+worker_class = "serving.worker.Worker"
+# For long bodies and slow models. Four: the worst body costs 35 MB while it is decoded, and the pod's memory has to do.
 threads = 4
+# Clients at a time, in each worker; one more is told 503, so that a balancer goes elsewhere.
+worker_connections = 1000
 
 # The model is loaded and checked once, before the fork: a bad one ends the whole process, with one line and a status
 # that an orchestrator sees, and the workers share its memory.
@@ -49,7 +53,7 @@ preload_app = True
 keepalive = 65
 # Below the pod's grace period less its preStop wait; tests/test_deploy.py holds the three against each other.
 graceful_timeout = 25
-# A worker that says nothing for so long is killed and replaced.
+# A worker that says nothing for so long is killed and replaced, and a request that takes so long to arrive is refused.
 timeout = 30
 
 # The root file system may be read-only and there may be no HOME: heartbeats go to memory, nothing else is written.
@@ -67,6 +71,12 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's nam
 
     def access(self, *_: Any) -> None:
         """Write nothing."""
+
+
+def when_ready(_: Any) -> None:
+    """Keep what was loaded out of the garbage collector: it never goes, and pages that nobody marks stay shared."""
+    gc.collect()
+    gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -6,10 +6,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 
-from serving.model import Floats, InvalidInput, Model, Value
+from serving.model import FLOAT32_MAX, Floats, InvalidInput, Model, Value
 
-# Beyond float32 there is no measurement, only overflow: trees refuse it, sums of products turn infinite.
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 Number = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Output = Literal["label", "probability"]
 

@@ -47,10 +47,10 @@ class Bins:
         self.starts = np.cumsum([0, *(len(some) + 1 for some in self.edges)]).tolist()
         self.size: int = self.starts[-1]
 
-    def cells(self, row: Sequence[float]) -> list[int]:
-        """Return the cell of each value of one row."""
+    def cells(self, row: Sequence[float], at: int = 0) -> list[int]:
+        """Return the cell of each value of one row, where the first of all cells is `at`."""
         return [
-            start + bisect_right(edges, value)
+            at + start + bisect_right(edges, value)
             for start, edges, value in zip(self.starts, self.edges, row, strict=False)  # starts has the end as well
         ]
 

@@ -8,6 +8,7 @@ import platform
 import traceback
 import warnings
 from collections.abc import Callable
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ from serving.unpickle import unpickle
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 Value = bool | int | float | str  # what a prediction is once it leaves numpy
+
+# Beyond float32 there is no measurement, only overflow: trees refuse it, sums of products turn infinite.
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+# Up to so many coefficients Python adds up one row sooner than numpy has begun (`bench/score.py`).
+FEW = 64
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +115,9 @@ class Model:
 
         Raises InvalidInput where the estimator refuses the values or its answer is not finite.
         """
-        answer: Array = self._ask(self.linear or self.estimator.predict, rows)
+        if self.linear:
+            return self.linear(rows)
+        answer: Array = self._ask(self.estimator.predict, rows)
         return answer
 
     def probabilities(self, rows: Floats) -> Floats:
@@ -159,20 +167,36 @@ def linear(estimator: Any) -> Callable[[Floats], Array] | None:
 
     It takes finite rows, of shape (rows, features), and gives classes, of shape (rows,): those with the largest score,
     or, of two, the second where the one score is above 0. scikit-learn's own checks each call's rows once more, and for
-    one row that costs tens of times what the product does (`bench/score.py`).
+    one row that costs tens of times what the product does (`bench/score.py`). None, too, where a score could overflow.
     """
     # By the methods and not by the name: a subclass that answers in its own way keeps it.
     for method in ("predict", "decision_function"):
         if getattr(type(estimator), method, None) is not getattr(LogisticRegression, method):
             return None
-    coefficients, intercept, classes = estimator.coef_, estimator.intercept_, estimator.classes_
+    coefficients, classes = estimator.coef_, estimator.classes_
+    intercept = np.broadcast_to(estimator.intercept_, coefficients.shape[:1])  # a bare 0.0 where none was fitted
+    if np.abs(coefficients).sum() > 1e200 or np.abs(intercept).sum() > 1e200:
+        return None
 
     def predict(rows: Floats) -> Array:
         scores = rows @ coefficients.T + intercept
         chosen: Array = classes[scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)]
         return chosen
 
-    return predict
+    if coefficients.size > FEW or not isinstance(coefficients, np.ndarray):  # a sparse matrix
+        return predict
+    planes = list(zip(coefficients.tolist(), intercept.tolist(), strict=True))
+
+    def predict_few(rows: Floats) -> Array:
+        if len(rows) > 1:
+            return predict(rows)
+        row = rows[0].tolist()
+        scores = [sum(map(mul, plane, row)) + constant for plane, constant in planes]
+        best = scores.index(max(scores)) if len(scores) > 1 else int(scores[0] > 0)
+        chosen: Array = classes[best : best + 1]
+        return chosen
+
+    return predict_few
 
 
 def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card:

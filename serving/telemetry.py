@@ -3,6 +3,7 @@
 import logging
 import mmap
 import os
+import random
 import re
 import threading
 import time
@@ -11,8 +12,9 @@ from collections import Counter
 from itertools import product
 from typing import Any
 
+import flask
 import numpy as np
-from flask import Response, g, has_request_context, request
+from flask import Response, has_request_context, request
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 from serving.drift import Bins, Floats, judge
@@ -34,6 +36,19 @@ WORKERS = 128
 PID, IN_FLIGHT, STEP_NOW, FIRST_FREE = range(4)
 
 log = logging.getLogger(__name__)
+
+
+class Request(flask.Request):
+    """A request with what is counted and logged of it: its name, when it began, how many rows it brought."""
+
+    id = ""
+    began = 0.0
+    rows = 0
+
+
+def current() -> Request:
+    """Return the request itself; each look through Flask's proxy would cost as much as what is looked at."""
+    return request._get_current_object()  # type: ignore[attr-defined, no-any-return]
 
 
 class Telemetry:
@@ -89,19 +104,21 @@ class Telemetry:
 
     def begin(self) -> None:
         """Name the request, as the client did where that is safe to write to a log, and start its clock."""
-        sent = request.headers.get("X-Request-ID", "")
-        g.request_id = sent if SAFE_ID.fullmatch(sent) else os.urandom(16).hex()
-        g.rows = 0
+        asked = current()
+        sent = asked.environ.get("HTTP_X_REQUEST_ID", "")
+        # No secret, and forked workers draw different ones: the module random seeds itself anew in each.
+        asked.id = sent if SAFE_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
         with self.lock:
             self.cells[IN_FLIGHT] += 1
-        g.started = time.perf_counter()
+        asked.began = time.perf_counter()
 
     def finish(self, response: Response) -> Response:
         """Count and log the request, and give it back its name."""
-        seconds = time.perf_counter() - g.started
-        response.headers["X-Request-ID"] = g.request_id
-        route = request.url_rule.rule if request.url_rule and request.url_rule.rule in self.durations else OTHER
-        method, status = request.method, response.status_code
+        asked = current()
+        seconds = time.perf_counter() - asked.began
+        response.headers["X-Request-ID"] = asked.id
+        route = asked.url_rule.rule if asked.url_rule and asked.url_rule.rule in self.durations else OTHER
+        method, status = asked.method, response.status_code
         cell = (
             self.requests.get((route, method, status))
             or self.requests[route, method if method in METHODS else OTHER, status if status in STATUSES else OTHER]
@@ -115,27 +132,28 @@ class Telemetry:
         level = logging.ERROR if status >= 500 else logging.DEBUG if route in QUIET and status < 400 else logging.INFO
         if log.isEnabledFor(level):
             facts = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 3)}
-            facts |= {"rows": g.rows, "model_version": self.version}
+            facts |= {"rows": asked.rows, "model_version": self.version}
             log.log(level, "%s %s %d in %.3f ms", method, route, status, facts["ms"], extra=facts)
         return response
 
     def observe(self, rows: Floats, prediction: list[Value]) -> None:
         """Count `rows`, of shape (rows, features), and what was predicted for them."""
-        g.rows = len(rows)
+        n = current().rows = len(rows)
         step = time.monotonic() // STEP
-        cells = [self.bins_at.start + cell for cell in self.bins.cells(rows[0].tolist())] if len(rows) == 1 else []
+        # One row is counted sooner without numpy.
+        cells = self.bins.cells(rows[0].tolist(), self.bins_at.start) if n == 1 else []
         counts = self.bins.counts(rows) if self.features and not cells else 0
+        classes = () if not self.classes else ((prediction[0], 1),) if n == 1 else Counter(prediction).items()
         with self.lock:
             if self.cells[STEP_NOW] != step:
                 self._step(step)
-            self.cells[self.scored.start] += len(rows)
+            self.cells[self.scored.start] += n
             for cell in cells:
                 self.cells[cell] += 1
             if not cells:
                 self.row[self.bins_at] += counts
-            if self.classes:
-                for value, n in Counter(prediction).items():
-                    self.cells[self.class_at[value]] += n
+            for value, of in classes:
+                self.cells[self.class_at[value]] += of
 
     def _step(self, step: float) -> None:
         # Steps in which nothing came began with the same numbers as this one.
@@ -145,7 +163,7 @@ class Telemetry:
 
     def feedback(self, prediction: list[Value], actual: list[Value]) -> None:
         """Count what was predicted against what turned out to be."""
-        g.rows = len(actual)
+        current().rows = len(actual)
         with self.lock:
             for (predicted, true), n in Counter(zip(prediction, actual, strict=True)).items():
                 at = self.classes.index(predicted) * len(self.classes) + self.classes.index(true)
@@ -177,9 +195,9 @@ class InRequest(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through."""
-        if has_request_context() and "request_id" in g:
-            record.request_id = g.request_id
-            if trace := TRACEPARENT.fullmatch(request.headers.get("traceparent", "")):
+        if has_request_context() and (asked := current()).id:
+            record.request_id = asked.id
+            if trace := TRACEPARENT.fullmatch(asked.headers.get("traceparent", "")):
                 record.trace_id = trace[1]
         return True
 

@@ -205,7 +205,9 @@ class Prometheus:
         job = {"job_name": "ml-model", "static_configs": [{"targets": [target], "labels": labels}]}
         config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": [job]}
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-        command = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address={self.address}"]
+        # The path as well: Debian's default is one place for all, where the last run's samples lie.
+        command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=samples"]
+        command.append(f"--web.listen-address={self.address}")
         self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.DEVNULL)
 
     def ask(self, query):

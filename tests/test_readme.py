@@ -1,5 +1,6 @@
 """The README, executed: commands, answers, tables and numbers are compared with what they speak of."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -9,13 +10,18 @@ import msgspec
 import pytest
 import yaml
 
+import peers
+import serve
 from app import DEFAULTS, create_app
 from conftest import ROOT
 from serving.drift import FEW, LEVEL, MINOR
+from serving.http1 import HELD
+from serving.worker import SHORT, SLOW, Worker
 from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
 from test_monitoring import ALERTS
 
 README = (ROOT / "README.md").read_text()
+FLAT = " ".join(README.split())  # however its lines are broken
 MAKEFILE = (ROOT / "Makefile").read_text()
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 CONSOLES = [text for language, text in FENCE.findall(README) if language == "console"]
@@ -135,8 +141,11 @@ def test_what_is_said_in_passing_is_so():
     versions = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert f"Python ({versions[0]} to {versions[-1]})" in README
     assert f"Kubernetes {OLDEST_KUBERNETES} or newer" in README
-    assert f"one of {GUNICORN['threads']} threads a worker" in README
-    assert GUNICORN["preload_app"] and GUNICORN["worker_class"] == "gthread" and GUNICORN["workers"] == 2
+    assert f"{GUNICORN['worker_connections']} clients a worker and {HELD // 2**20} MiB" in README
+    assert f"A request has {GUNICORN['timeout']} s to arrive" in README
+    assert f"Bodies above {SHORT // 1024} KiB, and paths that take more than {SLOW * 1000:.0f} ms" in FLAT
+    assert f"by {GUNICORN['threads']} threads a worker" in README
+    assert GUNICORN["preload_app"] and GUNICORN["worker_class"] == f"{Worker.__module__}.Worker" and GUNICORN["workers"] == 2
     [variable] = [variable for variable in CONTAINER["env"] if variable["name"] == "API_KEYS"]
     secret = variable["valueFrom"]["secretKeyRef"]
     assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in README
@@ -145,12 +154,13 @@ def test_what_is_said_in_passing_is_so():
         rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
         for rule in policy["spec"]["ingress"]
     )
-    assert f"the namespace `{callers}` to it, and `{scrapers}`\nto the port of metrics" in README
+    assert f"the namespace `{callers}` to it, and `{scrapers}` to the port of metrics" in FLAT
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
     declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
     for tool in (
         "msgspec",
+        "httptools",
         "python-json-logger",
         "uv",
         "kubernetes-validate",
@@ -177,3 +187,22 @@ def test_the_accuracies_are_the_cards():
     metrics = msgspec.json.decode((ROOT / "model.json").read_bytes())["metrics"]
     [measured] = [measured for what, measured, command in table("Numbers") if command == "`make train`"]
     assert measured == f"{metrics['cross_validation']['accuracy']:.2f}; {metrics['held_out']['accuracy']:.1f}"
+
+
+def test_the_capacity_is_what_the_measured_rates_make_of_it():
+    one, hundred = map(int, re.search(r"(\d+) with one row a request, (\d+) with 100\)", README).groups())
+    target = the("HorizontalPodAutoscaler")["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"]
+    assert f"the {target} % that the autoscaler" in FLAT
+    [workers] = [int(variable["value"]) for variable in CONTAINER["env"] if variable["name"] == "WEB_CONCURRENCY"]
+    for wanted, *cells in table("Numbers", 3):
+        for cell, rate in zip(cells, (one, hundred), strict=True):
+            cores = math.ceil(int(wanted.replace(",", "")) / rate / (target / 100))
+            assert cell == f"{cores}, {math.ceil(cores / workers)}"
+    bounds = the("HorizontalPodAutoscaler")["spec"]
+    assert f"bounds are {bounds['minReplicas']} to {bounds['maxReplicas']} pods" in README
+    assert f"{CONTAINER['resources']['limits']['memory'].replace('Mi', ' MiB')}" in README
+
+
+def test_the_tables_beside_others_have_whom_they_are_measured_beside():
+    assert [row[0] for row in table("Numbers", 1)] == ["this service", *peers.PEERS]
+    assert [row[0] for row in table("Numbers", 2)] == ["this worker", *serve.SERVERS]

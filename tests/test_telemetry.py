@@ -1,6 +1,5 @@
 """What is counted and logged: true across threads, workers and their ends, bounded, and without anyone's features."""
 
-import http.client
 import os
 import re
 import signal
@@ -194,18 +193,29 @@ def test_counts_are_exact_after_workers_were_killed_and_reloaded(serve):
         assert len(memory) == 3 and min(memory) > 1e6  # two workers, and who started them
 
 
-def test_what_is_in_flight_is_seen_by_whoever_is_asked(serve):
-    service = serve(WEB_CONCURRENCY="2")
-    half = http.client.HTTPConnection(service.address, timeout=30)
-    half.putrequest("POST", "/predict")
-    for name, value in (JSON | {"Content-Length": str(len(ARTICLE))}).items():
-        half.putheader(name, value)
-    half.endheaders(ARTICLE[:-5])
+WAITING = """
+
+@api.get("/waiting")
+def waiting():
+    import time
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return answer({})
+
+"""
+
+
+def test_what_is_in_flight_is_seen_by_whoever_is_asked(serve, checkout):
+    program = (checkout / "app.py").read_text()
+    (checkout / "app.py").write_text(program.replace("\n\ntry:", f"{WAITING}\n\ntry:"))
+    service = serve(checkout, WEB_CONCURRENCY="2")
+    wait_until(lambda: len(service.workers()) == 2)
+    asker = threading.Thread(target=service.call, args=("GET", "/waiting"))
+    asker.start()
     for _ in range(8):
         wait_until(lambda: scrape(service.call)["http_requests_in_flight",] == 2)
-    half.send(ARTICLE[-5:])
-    assert half.getresponse().status == 200
-    half.close()
+    (checkout / "go").touch()
+    asker.join()
     assert scrape(service.call)["http_requests_in_flight",] == 1
 
 

@@ -1,0 +1,148 @@
+"""What else a user might pick to serve the same model: each in an environment of its own, one process, on one core."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+VENVS = ROOT / ".venv-peers"
+ROW = "[5.1, 3.5, 1.4, 0.2]"
+OURS = f'{{"features":{ROW}}}'
+
+ARTICLE = """
+import joblib
+from flask import Flask, jsonify, request
+
+app = Flask(__name__)
+model = joblib.load("model.pkl")
+
+
+@app.route("/predict", methods=["POST"])
+def predict():
+    return jsonify({"prediction": model.predict([request.get_json()["features"]]).tolist()})
+
+
+app.run(host="127.0.0.1", port=PORT)
+"""
+FASTAPI = """
+import joblib
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+model = joblib.load("model.pkl")
+app = FastAPI()
+
+
+class Features(BaseModel):
+    features: list[float]
+
+
+@app.post("/predict")
+async def predict(body: Features):
+    return {"prediction": model.predict([body.features]).tolist()}
+"""
+LITSERVE = """
+import joblib
+import litserve
+
+
+class Iris(litserve.LitAPI):
+    def setup(self, device):
+        self.model = joblib.load("model.pkl")
+
+    def decode_request(self, request):
+        return request["features"]
+
+    def predict(self, row):
+        return self.model.predict([row])
+
+    def encode_response(self, output):
+        return {"prediction": output.tolist()}
+
+
+if __name__ == "__main__":
+    litserve.LitServer(Iris(), accelerator="cpu").run(
+        host="127.0.0.1", port=PORT, num_api_servers=1, log_level="error", access_log=False, generate_client_file=False
+    )
+"""
+BENTOML = """
+import bentoml
+import joblib
+
+
+@bentoml.service(workers=1)
+class Iris:
+    def __init__(self):
+        self.model = joblib.load("model.pkl")
+
+    @bentoml.api
+    def predict(self, features: list[float]) -> dict:
+        return {"prediction": self.model.predict([features]).tolist()}
+"""
+MLFLOW = """
+import joblib
+import mlflow
+
+mlflow.sklearn.save_model(joblib.load("model.pkl"), "saved", serialization_format="cloudpickle")
+"""
+MLSERVER = {
+    "settings.json": '{"http_port": PORT, "grpc_port": 5811, "metrics_port": 5812, "parallel_workers": 0}',
+    "model-settings.json": '{"name": "iris", "implementation": "mlserver_sklearn.SKLearnModel",'
+    ' "parameters": {"uri": "./model.pkl"}}',
+}
+V2 = f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}]}}'
+
+# Packages, files, commands (the last one serves), path, body.
+PEERS = {
+    "the article's app.py": (
+        ["flask", "joblib"],
+        {"app.py": ARTICLE},
+        ["python app.py"],
+        "/predict",
+        OURS,
+    ),
+    "FastAPI async def, uvicorn": (
+        ["fastapi", "uvicorn[standard]", "joblib"],
+        {"peer.py": FASTAPI},
+        ["python -m uvicorn peer:app --host 127.0.0.1 --port PORT --no-access-log --log-level warning"],
+        "/predict",
+        OURS,
+    ),
+    "MLServer": (
+        ["mlserver", "mlserver-sklearn"],
+        MLSERVER,
+        ["mlserver start ."],
+        "/v2/models/iris/infer",
+        V2,
+    ),
+    "MLflow": (
+        ["mlflow", "setuptools<81"],
+        {"save.py": MLFLOW},
+        [
+            "python save.py",
+            "python -m mlflow models serve -m saved --env-manager local --host 127.0.0.1 --port PORT --workers 1",
+        ],
+        "/invocations",
+        f'{{"inputs":[{ROW}]}}',
+    ),
+    "LitServe": (["litserve", "joblib"], {"peer.py": LITSERVE}, ["python peer.py"], "/predict", OURS),
+    "BentoML": (
+        ["bentoml", "joblib"],
+        {"peer.py": BENTOML},
+        ["bentoml serve peer:Iris --host 127.0.0.1 --port PORT"],
+        "/predict",
+        OURS,
+    ),
+}
+
+
+def install(name, scikit_learn):
+    """Return the environment of a peer, made if it was not there."""
+    venv = VENVS / "".join(filter(str.isalnum, name))
+    if not (venv / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        # The scikit-learn that made the model, whatever else a peer would choose.
+        packages = [*PEERS[name][0], f"scikit-learn=={scikit_learn}"]
+        subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True)
+        (venv / "done").touch()
+    return venv
