@@ -22,6 +22,7 @@ from werkzeug.exceptions import (
 from serving.contracts import Feedback, Predict, Rows
 from serving.metrics import Metrics
 from serving.model import InvalidInput, Model, ModelError, load
+from serving.openapi import docs
 from serving.platforms import PROBES, Contracts, Name, failure, instances, ping, platforms
 from serving.telemetry import Telemetry
 from serving.wire import answer, answered, body, check_ready, limit_rows
@@ -73,6 +74,7 @@ def create_app(**overrides: Any) -> Flask:
     probes = app.extensions["probes"] = PROBES | {app.config["AIP_HEALTH_ROUTE"]}
     app.register_blueprint(api)
     app.register_blueprint(platforms)
+    app.register_blueprint(docs)
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLIED)

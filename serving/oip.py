@@ -27,12 +27,10 @@ class Binary(msgspec.Struct):
     binary_data_size: int | UnsetType = UNSET
 
 
-class Wanted(msgspec.Struct):
-    """How an output is to be sent."""
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """How an output is to be sent; classification and shared memory are other extensions, and refused."""
 
     binary_data: bool | UnsetType = UNSET
-    classification: Any = UNSET
-    shared_memory_region: Any = UNSET
 
 
 class Preference(msgspec.Struct):
@@ -107,8 +105,6 @@ class Infer:
         for i, output in enumerate(request.outputs):
             if output.name not in [known.name for known in self.outputs]:
                 raise InvalidInput(f"This model has no such output - at `$.outputs[{i}].name`")
-            if output.parameters.classification is not UNSET or output.parameters.shared_memory_region is not UNSET:
-                raise InvalidInput(f"Expected no extension but binary_tensor_data - at `$.outputs[{i}].parameters`")
         values, at = [], length
         for i, tensor in enumerate(request.inputs):
             array, at = self._read(tensor, f"$.inputs[{i}]", body, at)

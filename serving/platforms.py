@@ -155,7 +155,7 @@ def instances(**names: str) -> Response:
 @platforms.get("/ping")
 @platforms.get("/health")
 def ping(**_: str) -> Response:
-    """Say whether the model answers as its card says (Vertex AI, SageMaker, MLflow)."""
+    """Say whether the model answers as its card says (SageMaker, MLflow, Vertex AI)."""
     check_ready()
     return Response("\n", mimetype="text/plain")
 

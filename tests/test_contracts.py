@@ -389,7 +389,7 @@ def test_data_that_is_not_as_its_shape_or_datatype_says_is_400(call, members, te
         ({"outputs": [{"name": "x"}]}, r"This model has no such output - at `\$.outputs\[0\].name`"),
         (
             {"outputs": [{"name": "predict", "parameters": {"classification": 2}}]},
-            "no extension but binary_tensor_data",
+            "unknown field `classification`",
         ),
         ({"id": 1}, "Expected `str`, got `int`"),
     ],
