@@ -25,7 +25,7 @@ from serving.model import InvalidInput, Model, ModelError, load
 from serving.openapi import docs
 from serving.platforms import PROBES, Contracts, Name, failure, instances, ping, platforms
 from serving.telemetry import Telemetry
-from serving.wire import answer, answered, body, check_ready, limit_rows
+from serving.wire import IMPLIED, OPERATORS, answer, answered, body, check_ready, limit_rows, public_routes
 
 SAGEMAKER = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
 # An environment variable of the same name goes before each, and an argument of create_app before that.
@@ -39,8 +39,6 @@ DEFAULTS: dict[str, Any] = {
     "AIP_HEALTH_ROUTE": "",
     "AIP_PREDICT_ROUTE": "",
 }
-IMPLIED = {"HEAD", "OPTIONS"}  # Flask adds these
-OPERATORS = {"/metrics", "/drift"}  # with METRICS_PORT, there and only there
 
 api = Blueprint("api", __name__)
 
@@ -66,11 +64,11 @@ def create_app(**overrides: Any) -> Flask:
     app.extensions["contracts"] = Contracts(model, rows)
     app.url_map.converters["default"] = Name
     # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
-    for name, method, view in (("AIP_HEALTH_ROUTE", "GET", ping), ("AIP_PREDICT_ROUTE", "POST", instances)):
+    for name, view, method in (("AIP_HEALTH_ROUTE", ping, "GET"), ("AIP_PREDICT_ROUTE", instances, "POST")):
         if route := app.config[name]:
             if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
                 raise InvalidSetting(f"{name}: expected a path, got {route!r}")
-            app.add_url_rule(route, name, view, methods=[method])
+            app.add_url_rule(route, f"platforms.{view.__name__}", view, methods=[method])
     probes = app.extensions["probes"] = PROBES | {app.config["AIP_HEALTH_ROUTE"]}
     app.register_blueprint(api)
     app.register_blueprint(platforms)
@@ -139,9 +137,7 @@ def index() -> Response:
     model: Model = current_app.extensions["model"]
     routes = [
         {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
-        for rule in current_app.url_map.iter_rules()
-        for method in sorted((rule.methods or set()) - IMPLIED)
-        if not (current_app.config["METRICS_PORT"] and rule.rule in OPERATORS)
+        for rule, method in public_routes()
     ]
     described = {
         "name": model.card.name if model.card else None,

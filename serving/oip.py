@@ -73,6 +73,25 @@ class Described(msgspec.Struct):
     shape: list[int]
 
 
+class Output(msgspec.Struct):
+    """An output: its data in the JSON, flat, or behind it."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: list[bool | float | str] | UnsetType = UNSET
+    parameters: Binary | UnsetType = UNSET
+
+
+class InferResponse(msgspec.Struct):
+    """What is answered."""
+
+    model_name: str
+    model_version: str
+    id: str
+    outputs: list[Output]
+
+
 class Infer:
     """The contract for one model."""
 
@@ -165,17 +184,16 @@ class Infer:
         outputs, blobs = [], []
         for output in wanted:
             array = self._output(output.name, rows, prediction)
-            datatype = DATATYPES[array.dtype.kind]
-            sent: dict[str, Any] = {"name": output.name, "datatype": datatype, "shape": array.shape}
+            sent = Output(output.name, DATATYPES[array.dtype.kind], array.shape)
             binary = output.parameters.binary_data
             if request.parameters.binary_data_output if binary is UNSET else binary:
-                blobs.append(_bytes(array, datatype))
-                sent["parameters"] = {"binary_data_size": len(blobs[-1])}
+                blobs.append(_bytes(array, sent.datatype))
+                sent.parameters = Binary(len(blobs[-1]))
             else:
-                sent["data"] = array.ravel().tolist()
+                sent.data = array.ravel().tolist()
             outputs.append(sent)
-        members = {"model_name": name, "model_version": self.model.version, "id": request.id or str(uuid.uuid4())}
-        header = msgspec.json.encode(members | {"outputs": outputs})
+        answer = InferResponse(name, self.model.version, request.id or str(uuid.uuid4()), outputs)
+        header = msgspec.json.encode(answer)
         return (b"".join([header, *blobs]), len(header)) if blobs else (header + b"\n", None)
 
     def _output(self, name: str, rows: Floats, prediction: Array) -> Array:

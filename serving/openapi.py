@@ -13,9 +13,9 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from serving import __version__
-from serving.oip import Described, InferRequest
+from serving.oip import Described, InferRequest, InferResponse
 from serving.platforms import BINARY, PROBES, contracts, failure
-from serving.wire import CSV, JSON, answer, served
+from serving.wire import CSV, JSON, answer, public_routes, served
 
 DIST = Path(flask_swagger_ui.__file__).parent / "dist"
 PAGE = """<!doctype html>
@@ -62,16 +62,6 @@ def asset(file: str) -> Response:
 
 
 Values = list[bool | float | str | list[float]]
-Output = msgspec.defstruct(
-    "Output",
-    [
-        ("name", str),
-        ("datatype", str),
-        ("shape", list[int]),
-        ("data", Values | UnsetType, UNSET),
-        ("parameters", dict[str, int] | UnsetType, UNSET),
-    ],
-)
 # What each view tells in JSON: members and their types, or a type.
 TOLD: dict[str, Any] = {
     "predict": {"prediction": Values, "label": list[str] | UnsetType, "probability": list[list[float]] | UnsetType},
@@ -92,7 +82,7 @@ TOLD: dict[str, Any] = {
         "outputs": list[Described],
     },
     "model_ready": {"name": str, "ready": bool},
-    "infer": {"model_name": str, "model_version": str, "id": str, "outputs": list[Output]},  # type: ignore[valid-type]
+    "infer": InferResponse,
     "models": {"models": list[str]},
     "status": {"name": str, "ready": bool, "model_version_status": list[dict[str, Any]]},
     "instances": {"predictions": Values},
@@ -100,15 +90,10 @@ TOLD: dict[str, Any] = {
     "execution_parameters": {"MaxConcurrentTransforms": int, "BatchStrategy": str, "MaxPayloadInMB": int},
     "score": Values,
 }
-TEXTS = {
-    "metrics": "text/plain",
-    "page": "text/html",
-    "asset": "*/*",
-    "ping": "text/plain",
-    "version": "text/plain",
-    "invocations": CSV,
-    "infer": BINARY,
-}
+PLAIN = "text/plain"
+OTHER = {"metrics": PLAIN, "page": "text/html", "asset": "*/*", "ping": PLAIN, "version": PLAIN}
+OTHER |= {"invocations": CSV, "infer": BINARY}
+READY = {"readyz", "ready", "model_ready", "status", "ping"}  # the views that try the model
 
 
 def document() -> dict[str, Any]:
@@ -139,16 +124,14 @@ def document() -> dict[str, Any]:
     answers: dict[str, Any] = {
         name: {JSON: {"schema": schema}} for name, schema in zip(TOLD, schemas[len(taken) :], strict=True)
     }
-    for name, mimetype in TEXTS.items():
+    for name, mimetype in OTHER.items():
         answers.setdefault(name, {})[mimetype] = {}
 
     paths: dict[str, Any] = {}
-    for rule in current_app.url_map.iter_rules():
+    for rule, method in public_routes():
         name = rule.endpoint.partition(".")[2]
-        for method in {"GET", "POST"} & (rule.methods or set()):
-            if name:
-                path = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
-                path[method.lower()] = operation(rule, method, bodies.get(name), answers[name])
+        path = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
+        path.setdefault(method.lower(), operation(rule, method, bodies.get(name), answers[name]))
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": contracts().name, "version": __version__},
@@ -164,7 +147,8 @@ def document() -> dict[str, Any]:
 def operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
     """Return what is said of one method of one path."""
     what, _, whose = (current_app.view_functions[rule.endpoint].__doc__ or "").strip().rstrip(".").partition(" (")
-    names = {"model": [contracts().name], "version": [served().version], "file": ASSETS}
+    kinds: dict[str, Any] = {"model": {"enum": [contracts().name]}, "version": {"enum": [served().version]}}
+    kinds["file"], any_name = {"enum": ASSETS}, {"pattern": "^[^/:]+$"}
     members = {member: {"type": "string"} for member in failure(rule.rule, 400, "")}
     wrong = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
     statuses = {
@@ -175,32 +159,24 @@ def operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]
         413: takes,
         415: takes,
         431: rule.rule == "/score",
-        503: "whether" in what,
+        503: rule.endpoint.partition(".")[2] in READY,
     }
-    said: dict[str, Any] = {
+    responses = {
+        str(status): {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": wrong}}}
+        for status, may_be in statuses.items()
+        if may_be
+    }
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | kinds.get(name, any_name)}
+        for name in sorted(rule.arguments)
+    ]
+    return {
         "operationId": re.sub(r"\W+", "_", f"{method}{rule.rule}").strip("_").lower(),
         "summary": what,
         "tags": [re.split("[,)]", whose)[0] or "Our own"],
-        "responses": {"200": {"description": "OK", "content": tells}}
-        | {
-            str(status): {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": wrong}}}
-            for status, may_be in statuses.items()
-            if may_be
-        },
-    }
-    if rule.arguments:
-        said["parameters"] = [
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": {"type": "string"} | ({"enum": names[name]} if name in names else {"pattern": "^[^/:]+$"}),
-            }
-            for name in sorted(rule.arguments)
-        ]
-    if takes:
-        said["requestBody"] = {"required": True, "content": takes}
-    return said
+        "parameters": parameters,
+        "responses": {"200": {"description": "OK", "content": tells}} | responses,
+    } | ({"requestBody": {"required": True, "content": takes}} if takes else {})
 
 
 def _type(name: str, told: Any) -> Any:

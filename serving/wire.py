@@ -1,14 +1,18 @@
 """What every contract shares of HTTP: a body in, the model asked, an answer out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from flask import Response, current_app, request
 from werkzeug.exceptions import NotAcceptable, RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
+from werkzeug.routing import Rule
 
 from serving.model import Array, Floats, Model, ModelError
 
 CSV, JSON = "text/csv", "application/json"
+IMPLIED = {"HEAD", "OPTIONS"}  # Flask adds these
+OPERATORS = {"/metrics", "/drift"}  # with METRICS_PORT, there and only there
 
 
 def body(*also: str) -> bytes:
@@ -62,6 +66,14 @@ def served() -> Model:
     """Return the model."""
     model: Model = current_app.extensions["model"]
     return model
+
+
+def public_routes() -> Iterator[tuple[Rule, str]]:
+    """Yield each route with its method, but for what METRICS_PORT has to itself and Flask adds."""
+    for rule in current_app.url_map.iter_rules():
+        for method in sorted((rule.methods or set()) - IMPLIED):
+            if not (current_app.config["METRICS_PORT"] and rule.rule in OPERATORS):
+                yield rule, method
 
 
 def check_ready() -> None:

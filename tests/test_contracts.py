@@ -349,6 +349,13 @@ def test_a_binary_tensor_that_lies_is_400(call, lie):
     assert_refused(infer(call, {"inputs": [binary]}, b"\0" * behind, b""), V2, 400, text)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
+def test_a_binary_number_that_is_none_is_400(call, value):
+    binary = {"name": "x", "shape": [4], "datatype": "FP64", "parameters": {"binary_data_size": 32}}
+    answer = infer(call, {"inputs": [binary]}, np.array([1, 2, value, 4], "<f8").tobytes())
+    assert_refused(answer, V2, 400, r"Expected finite numbers of at most 3.4\d*e\+38 - at `\$.inputs\[0\]`")
+
+
 @pytest.mark.parametrize("length", ["-1", "1e2", "", "9" * 5000, "x", "\u0663", "999999"])
 def test_a_json_length_that_lies_is_400(call, length):
     headers = JSON | {"Inference-Header-Content-Length": length.encode().decode("latin-1")}
@@ -633,6 +640,7 @@ def test_vertex_ai_says_where_it_asks():
     assert in_process(app, "GET", "/a").status == 200
     assert in_process(app, "POST", "/a", json.dumps({"instances": ROWS}), JSON).status == 200
     assert in_process(app, "POST", "/predict", ARTICLE, JSON).json == {"prediction": [0]}
+    assert in_process(app, "GET", "/openapi.json").json["paths"]["/a"].keys() == {"get", "post"}
     for route in ("a", "/<a>", "/a b", "/a?b", "/a\n"):
         with pytest.raises(InvalidSetting, match="AIP_HEALTH_ROUTE: expected a path, got "):
             create_app(AIP_HEALTH_ROUTE=route)

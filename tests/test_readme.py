@@ -148,7 +148,7 @@ def test_what_is_said_in_passing_is_so():
     assert f"the namespace `{callers}` to it, and `{scrapers}`\nto the port of metrics" in README
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
-    declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    declared = sum(project["dependency-groups"].values(), project["project"]["dependencies"])
     for tool in (
         "msgspec",
         "python-json-logger",
@@ -160,6 +160,9 @@ def test_what_is_said_in_passing_is_so():
         "ruff",
         "mypy",
         "hypothesis",
+        "jsonschema",
+        "flask-swagger-ui",
+        "schemathesis",
     ):
         assert f"**{tool}**" in README or f"**{tool} " in README
         assert any(line.startswith(tool) for line in declared)
@@ -171,6 +174,14 @@ def test_every_path_that_is_named_exists():
     assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab"}
     places = (ROOT, ROOT / "k8s/overlays/production")
     assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
+
+
+def test_the_lines_of_the_contracts_are_counted():
+    written = (ROOT / "serving/platforms.py").read_text()
+    _, v2, *others = re.split("^# ", written, flags=re.MULTILINE)
+    parts = [v2 + (ROOT / "serving/oip.py").read_text(), *others]
+    [measured] = [measured for _, measured, command in table("Numbers") if "-k lines" in command]
+    assert measured == "; ".join(str(len([line for line in part.splitlines() if line.strip()])) for part in parts)
 
 
 def test_the_accuracies_are_the_cards():
