@@ -121,9 +121,11 @@ class Infer:
             length = int(header_length)
         request: InferRequest = decode(self.decoder, memoryview(body)[:length])
         no_member_twice(body[:length], 1 + 4 * len(request.inputs))
+        known = [output.name for output in self.outputs]
         for i, output in enumerate(request.outputs):
-            if output.name not in [known.name for known in self.outputs]:
-                raise InvalidInput(f"This model has no such output - at `$.outputs[{i}].name`")
+            if output.name not in known:  # a second time it is not either: what is answered is bounded as well
+                raise InvalidInput(f"Expected one of {', '.join(known) or 'no more'} - at `$.outputs[{i}].name`")
+            known.remove(output.name)
         values, at = [], length
         for i, tensor in enumerate(request.inputs):
             array, at = self._read(tensor, f"$.inputs[{i}]", body, at)
@@ -144,9 +146,7 @@ class Infer:
         if isinstance(size, int):
             if size != elements * dtype.itemsize or size > len(body) - at:
                 needed = f"{elements * dtype.itemsize} bytes for {tensor.datatype} of shape {shape}"
-                raise InvalidInput(
-                    f"Expected {needed}, got {size}, and {len(body) - at} behind the JSON - at `{place}`"
-                )
+                raise InvalidInput(f"Expected {needed}, got {size} of {len(body) - at} that are left - at `{place}`")
             values = np.frombuffer(body, dtype, elements, at).astype(np.float64)
             if not (np.abs(values) <= FLOAT32_MAX).all():
                 raise InvalidInput(f"Expected finite numbers of at most {FLOAT32_MAX} - at `{place}`")
@@ -167,9 +167,7 @@ class Infer:
         if len(names) == self.width and set(names) == set(self.model.features):
             for i, column in enumerate(values):
                 if column.size != len(values[0]) or column.shape[1:] not in ((), (1,)):
-                    raise InvalidInput(
-                        f"Expected the shape [N] or [N, 1], the same N for all - at `$.inputs[{i}].shape`"
-                    )
+                    raise InvalidInput(f"Expected the shape [N] or [N, 1], for all the same - at `$.inputs[{i}].shape`")
             return np.column_stack([values[names.index(name)] for name in self.model.features])
         if len(tensors) != 1:
             expected = f"Expected one input, or {self.width} that are named after the features"

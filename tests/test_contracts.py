@@ -325,9 +325,9 @@ LIES = {  # an input's members, the bytes behind the JSON, and what is then told
     "size too large": ({"parameters": {"binary_data_size": 33}}, 33, "Expected 32 bytes for FP32"),
     "size negative": ({"parameters": {"binary_data_size": -32}}, 32, "Expected 32 bytes for FP32"),
     "size a string": ({"parameters": {"binary_data_size": "32"}}, 32, "Expected `int`, got `str`"),
-    "bytes missing": ({}, 31, "got 32, and 31 behind the JSON"),
+    "bytes missing": ({}, 31, "got 32 of 31 that are left"),
     "bytes too many": ({}, 33, "Expected 32 bytes behind the JSON, got 33"),
-    "nothing behind": ({}, 0, "got 32, and 0 behind the JSON"),
+    "nothing behind": ({}, 0, "got 32 of 0 that are left"),
     "data as well": ({"data": ROWS}, 32, "Expected either data or parameters.binary_data_size"),
     "negative shape": ({"shape": [-2, -4]}, 32, "Expected `int` >= 1"),
     "empty shape": ({"shape": []}, 32, "Expected `array` of length >= 1"),
@@ -393,7 +393,8 @@ def test_data_that_is_not_as_its_shape_or_datatype_says_is_400(call, members, te
     [
         ({"inputs": []}, "Expected one input, or 4 that are named after the features, got 0"),
         ({"inputs": [an_input()] * 2}, "Expected one input, or 4 that are named after the features, got 2"),
-        ({"outputs": [{"name": "x"}]}, r"This model has no such output - at `\$.outputs\[0\].name`"),
+        ({"outputs": [{"name": "x"}]}, r"Expected one of predict, predict_proba, label - at `\$.outputs\[0\].name`"),
+        ({"outputs": [{"name": "label"}] * 2}, r"Expected one of predict, predict_proba - at `\$.outputs\[1\].name`"),
         (
             {"outputs": [{"name": "predict", "parameters": {"classification": 2}}]},
             "unknown field `classification`",
@@ -619,7 +620,10 @@ def test_probes_need_no_key_and_are_logged_quietly(caplog):
     caplog.set_level("INFO")
     assert [in_process(app, "GET", path).status for path in [*PROBES, "/alive"]] == [200] * 6
     assert "GET" not in caplog.text
-    assert in_process(app, "POST", PROBES[-1], b"{}", JSON).status == 401
+    body = json.dumps({"instances": ROWS})
+    assert in_process(app, "POST", PROBES[-1], body, JSON).status == 401
+    caplog.clear()
+    assert in_process(app, "POST", PROBES[-1], body, JSON | {"Authorization": "Bearer one"}).status == 200
     assert "POST" in caplog.text
 
 
