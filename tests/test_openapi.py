@@ -2,10 +2,12 @@
 
 import json
 import re
+import tomllib
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+import serving
 from app import create_app
 from conftest import JSON, ROOT, in_process
 from test_app import VERSION
@@ -96,6 +98,16 @@ def test_with_keys_it_says_so_and_is_as_closed_as_the_rest():
     assert document["security"] == [{"key": []}]
     assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     assert "security" not in DOCUMENT
+
+
+def test_what_has_a_port_of_its_own_is_not_here():
+    paths = in_process(create_app(METRICS_PORT="9000"), "GET", "/openapi.json").json["paths"]
+    assert DOCUMENT["paths"].keys() - paths.keys() == {"/metrics", "/drift"}
+
+
+def test_its_version_is_the_projects():
+    assert DOCUMENT["info"] == {"title": "iris", "version": serving.__version__}
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == serving.__version__
 
 
 def test_the_page_stands_on_its_own_under_a_strict_policy():
