@@ -9,7 +9,7 @@ IMAGE ?= flask-ml-model
 # Whichever of the two is there; both take the same command line.
 CONTAINER ?= $(shell command -v docker || command -v podman)
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock" pyproject.toml
+	--no-emit-index-url --custom-compile-command "make lock"
 
 # Whose definitions custom resources are checked against: repository, version, directory.
 CRDS ?= .venv/crds
@@ -44,6 +44,10 @@ test-monitoring: .venv/dev ## Try the alerts, the canary's rules and a real Prom
 	@command -v promtool prometheus >/dev/null || { echo "needs both: apt-get install prometheus"; exit 2; }
 	$(BIN)/pytest tests/test_monitoring.py tests/test_canary.py
 
+.PHONY: test-clients
+test-clients: .venv/serving .venv-clients/clients ## Ask with the platforms' own clients, and with every request the document allows
+	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
+
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile
 	$(BIN)/ruff check
@@ -61,10 +65,16 @@ install: .venv/dev ## Install everything that the tasks above need, into .venv
 train: .venv/serving ## Train, and write model.pkl and model.json
 	$(BIN)/python train.py
 
+.PHONY: openapi
+openapi: .venv/serving ## Write openapi.json, which follows the routes and the model card
+	API_KEYS= METRICS_PORT= $(BIN)/python -c 'from app import app; print(app.test_client().get("/openapi.json").text)' \
+		| $(BIN)/python -m json.tool > $@.json
+
 .PHONY: lock
 lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
-	$(LOCK) --upgrade --output-file requirements.txt
-	$(LOCK) --upgrade --output-file requirements-dev.txt --group dev --constraints requirements.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements-dev.txt --group dev --constraints requirements.txt
+	$(LOCK) --upgrade --output-file requirements-clients.txt --group clients
 
 .PHONY: image
 image: ## Build the image (needs docker or podman)
@@ -114,6 +124,11 @@ verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha25
 
 .venv/dev: requirements-dev.txt .venv/serving | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-clients/clients: requirements-clients.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 .venv/crds: | .venv/bin/python

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import flask
-import msgspec
 from flask import Blueprint, Flask, Response, current_app, request
 from flask.typing import ResponseReturnValue
 from werkzeug.datastructures import WWWAuthenticate
@@ -19,30 +18,30 @@ from werkzeug.exceptions import (
     InternalServerError,
     MethodNotAllowed,
     NotFound,
-    RequestEntityTooLarge,
-    ServiceUnavailable,
     Unauthorized,
-    UnsupportedMediaType,
 )
 from werkzeug.routing import MapAdapter
 
-from serving.contracts import Feedback, Predict
+from serving.contracts import Feedback, Predict, Rows
 from serving.metrics import Metrics
 from serving.model import InvalidInput, Model, ModelError, load
+from serving.openapi import docs
+from serving.platforms import PROBES, Contracts, Name, failure, instances, ping, platforms
 from serving.telemetry import Request, Telemetry, current
+from serving.wire import IMPLIED, OPERATORS, answer, answered, body, check_ready, limit_rows, public_routes
 
+SAGEMAKER = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
 # An environment variable of the same name goes before each, and an argument of create_app before that.
 DEFAULTS: dict[str, Any] = {
-    "MODEL_PATH": str(Path(__file__).with_name("model.pkl")),
+    "MODEL_PATH": str(SAGEMAKER if SAGEMAKER.exists() else Path(__file__).with_name("model.pkl")),
     "MODEL_SHA256": "",
     "MAX_ROWS": 10_000,
     "MAX_BODY_BYTES": 1_048_576,
     "API_KEYS": "",
     "METRICS_PORT": "",
+    "AIP_HEALTH_ROUTE": "",
+    "AIP_PREDICT_ROUTE": "",
 }
-PROBES = {"/healthz", "/readyz"}
-IMPLIED = {"HEAD", "OPTIONS"}  # Flask adds these
-OPERATORS = {"/metrics", "/drift"}  # with METRICS_PORT, there and only there
 
 api = Blueprint("api", __name__)
 
@@ -79,11 +78,26 @@ def create_app(**overrides: Any) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
     model = load(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
     app.extensions["model"] = model
-    app.extensions["predict"] = Predict(model)
+    rows = Rows(model)
+    app.extensions["predict"] = Predict(model, rows)
     app.extensions["feedback"] = Feedback(model)
     app.extensions["api_keys"] = keys(app.config["API_KEYS"])
+    app.extensions["contracts"] = Contracts(model, rows)
+    app.url_map.converters["default"] = Name
+    # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
+    for name, view, method in (("AIP_HEALTH_ROUTE", ping, "GET"), ("AIP_PREDICT_ROUTE", instances, "POST")):
+        if route := app.config[name]:
+            if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
+                raise InvalidSetting(f"{name}: expected a path, got {route!r}")
+            app.add_url_rule(route, f"platforms.{view.__name__}", view, methods=[method])
+    probes = app.extensions["probes"] = PROBES | {app.config["AIP_HEALTH_ROUTE"]}
     app.register_blueprint(api)
-    telemetry = Telemetry({rule.rule: set(rule.methods or ()) - IMPLIED for rule in app.url_map.iter_rules()}, model)
+    app.register_blueprint(platforms)
+    app.register_blueprint(docs)
+    routes: dict[str, set[str]] = {}
+    for rule in app.url_map.iter_rules():
+        routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLIED)
+    telemetry = Telemetry(routes, model, probes)
     app.extensions["telemetry"] = telemetry
     app.extensions["metrics"] = Metrics(telemetry)
     app.before_request(telemetry.begin)
@@ -145,9 +159,7 @@ def index() -> Response:
     model: Model = current_app.extensions["model"]
     routes = [
         {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
-        for rule in current_app.url_map.iter_rules()
-        for method in sorted((rule.methods or set()) - IMPLIED)
-        if not (current_app.config["METRICS_PORT"] and rule.rule in OPERATORS)
+        for rule, method in public_routes()
     ]
     described = {
         "name": model.card.name if model.card else None,
@@ -155,7 +167,7 @@ def index() -> Response:
         "features": model.features,
         "classes": list(model.labels.values()),
     }
-    return answer({"status": "alive", "model": described, "routes": routes}, {"X-Model-Version": model.version})
+    return answered({"status": "alive", "model": described, "routes": routes})
 
 
 @api.get("/healthz")
@@ -167,12 +179,8 @@ def healthz() -> Response:
 @api.get("/readyz")
 def readyz() -> Response:
     """Say whether the model answers its reference rows as its card says."""
-    model: Model = current_app.extensions["model"]
-    try:
-        model.self_test()
-    except ModelError as error:
-        raise ServiceUnavailable(str(error)) from error
-    return answer({"status": "ready"}, {"X-Model-Version": model.version})
+    check_ready()
+    return answered({"status": "ready"})
 
 
 @api.get("/metrics")
@@ -188,40 +196,6 @@ def drift() -> Response:
     return answer(current_app.extensions["telemetry"].drift())
 
 
-def limit_rows(rows: int, at: str) -> None:
-    """Raise RequestEntityTooLarge for more rows than MAX_ROWS; `at` is their place in the body."""
-    limit: int = current_app.config["MAX_ROWS"]
-    if rows > limit:
-        raise RequestEntityTooLarge(f"Expected at most {limit} rows, got {rows} - at `{at}`")
-
-
-def body() -> bytes:
-    """Return the request's body, or raise the HTTPException that says why it is not taken."""
-    asked = current()
-    if asked.environ.get("CONTENT_TYPE") != "application/json" and not asked.is_json:
-        raise UnsupportedMediaType(f"Expected Content-Type application/json, got {asked.mimetype[:100] or 'none'}")
-    if encoding := asked.environ.get("HTTP_CONTENT_ENCODING"):
-        raise UnsupportedMediaType(f"Expected no Content-Encoding, got {encoding[:100]}")
-    limit: int = current_app.config["MAX_BODY_BYTES"]
-    too_large = f"Expected at most {limit} bytes of body"
-    if (asked.content_length or 0) > limit:
-        raise RequestEntityTooLarge(too_large)
-    if asked.environ.get("wsgi.input_terminated"):
-        # It ends where the body does, so that Werkzeug's guard, a tenth of the whole request, has nothing to guard.
-        data: bytes = asked.environ["wsgi.input"].read(limit + 1)
-    else:
-        data = asked.get_data(cache=False)
-    # A chunked body states no length.
-    if len(data) > limit:
-        raise RequestEntityTooLarge(too_large)
-    return data
-
-
-def answer(members: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    """Return `members` as one line of JSON."""
-    return Response(msgspec.json.encode(members) + b"\n", headers=headers, content_type="application/json")
-
-
 def authorize() -> None:
     """Let through who has a key, probes, and who asks on METRICS_PORT; raise Unauthorized or NotFound for others."""
     asked = current()
@@ -232,7 +206,10 @@ def authorize() -> None:
         if asked.path in OPERATORS:
             return
     expected: list[bytes] = current_app.extensions["api_keys"]
-    if not expected or asked.path in PROBES:
+    if not expected:
+        return
+    rule = asked.url_rule
+    if rule and rule.rule in current_app.extensions["probes"] and asked.method != "POST":
         return
     sent = asked.authorization
     token = sent.token or "" if sent and sent.type == "bearer" else ""
@@ -252,7 +229,7 @@ def explain(error: HTTPException) -> ResponseReturnValue:
     else:
         text = error.description or error.name
     response = error.get_response()
-    response.data = answer({"error": text}).data
+    response.data = answer(failure(request.path, response.status_code, text)).data
     response.content_type = "application/json"
     return response
 

@@ -29,10 +29,14 @@ def number(name: str, default: str, least: int, most: int) -> str:
 
 port = number("PORT", "5000", 0, 65535)
 metrics_port = number("METRICS_PORT", "", 1, 65535)
-bind = [f"0.0.0.0:{port}"]
-if Path(sys.argv[0]).name == "serve":
-    # So SageMaker starts it, and calls port 8080; the image's HEALTHCHECK goes on asking where it always does.
-    bind = ["0.0.0.0:8080", f"127.0.0.1:{port}"]
+# The port that a platform calls: Vertex AI says which, SageMaker calls 8080 unless it says so.
+called = number("AIP_HTTP_PORT", "", 1, 65535) or port
+sagemaker = number("SAGEMAKER_BIND_TO_PORT", "8080", 1, 65535)
+if Path(sys.argv[0]).name == "serve":  # so SageMaker starts it
+    called = sagemaker
+bind = [f"0.0.0.0:{called}"]
+if called != port:
+    bind.append(f"127.0.0.1:{port}")  # the image's HEALTHCHECK goes on asking where it always does
 if metrics_port:
     bind.append(f"0.0.0.0:{metrics_port}")
 

@@ -237,7 +237,10 @@ def compare(variants, seconds, rounds):
 def beside_peers(seconds, rounds):
     """Print the table of the README: ours and each peer, in turns, each alone on its core."""
     version = json.loads((ROOT / "model.json").read_text())["libraries"]["scikit-learn"]
-    runs = {"this service": (*OURS, ROOT, "/predict", ARTICLE)}
+    runs = {
+        "this service": (*OURS, ROOT, "/predict", ARTICLE),
+        "this service, Open Inference V2": (*OURS, ROOT, "/v2/models/iris/infer", peers.V2),
+    }
     work = Path(tempfile.mkdtemp())
     for name, (_, files, commands, path, body) in peers.PEERS.items():
         venv, directory = peers.install(name, version), work / "".join(filter(str.isalnum, name))

@@ -1,1 +1,3 @@
 """What app.py, train.py and gunicorn share."""
+
+__version__ = "1.0.0"

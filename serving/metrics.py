@@ -51,6 +51,8 @@ class Metrics(CollectorRegistry):
         bounds = [*map(str, BUCKETS), "+Inf"]
         for route, start in served.durations.items():
             *counts, seconds = total[start : start + len(bounds) + 1].tolist()
+            if not any(counts) and "POST" not in served.routes.get(route, {"POST"}):
+                continue  # of all that describes and probes, those that someone asks
             durations.add_metric([route], list(zip(bounds, np.cumsum(counts), strict=True)), seconds)
         yield durations
 

@@ -20,13 +20,12 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 from serving.drift import Bins, Floats, judge
 from serving.model import Model, Value
 
-QUIET = {"/healthz", "/readyz", "/metrics"}  # asked every few seconds by machines: logged at debug while they succeed
 SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
 
 OTHER = "other"  # whatever a client makes up is one series
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", OTHER)
-STATUSES = (200, 400, 401, 404, 405, 413, 415, 500, 503, OTHER)
+STATUSES = (200, 400, 401, 404, 405, 406, 413, 415, 431, 500, 503, OTHER)
 BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 # The window of drift: it moves on by a step, and is between 55 and 60 minutes long.
@@ -59,11 +58,12 @@ class Telemetry:
     the place of a dead worker goes on in its row: nothing that was counted is lost, whatever ended it.
     """
 
-    def __init__(self, routes: dict[str, set[str]], model: Model) -> None:
+    def __init__(self, routes: dict[str, set[str]], model: Model, probes: set[str]) -> None:
         card = model.card
         self.version = model.version
         self.name = card.name if card else ""
         self.routes = routes
+        self.quiet = probes | {"/metrics"}  # asked every few seconds by machines: logged at debug while they succeed
         self.classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
         self.features = card.features if card else []
         self.bins = Bins([feature.edges for feature in self.features])
@@ -73,7 +73,9 @@ class Telemetry:
         self.class_reference = np.array([c.share for c in card.classes] if card else []) * self.reference_rows
         self.columns = len(self.reference) + bool(len(self.class_reference))
 
-        labels = [*product([*routes, OTHER], METHODS, STATUSES)]
+        # A route is found by its own methods alone; whatever else is asked for is other.
+        methods = {route: (*known, "HEAD", "OPTIONS") for route, known in routes.items()} | {OTHER: METHODS}
+        labels = [label for route in methods for label in product([route], methods[route], STATUSES)]
         self.requests = dict(zip(labels, range(FIRST_FREE, FIRST_FREE + len(labels)), strict=True))
         end = FIRST_FREE + len(labels)
         self.durations = {}
@@ -129,7 +131,8 @@ class Telemetry:
             self.cells[cell] += 1
             self.cells[duration + bisect_left(BUCKETS, seconds)] += 1
             self.cells[duration + len(BUCKETS) + 1] += seconds
-        level = logging.ERROR if status >= 500 else logging.DEBUG if route in QUIET and status < 400 else logging.INFO
+        quiet = route in self.quiet and method != "POST" and status < 400
+        level = logging.ERROR if status >= 500 else logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
             facts = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 3)}
             facts |= {"rows": asked.rows, "model_version": self.version}

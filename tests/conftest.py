@@ -21,6 +21,7 @@ import pytest
 from app import create_app
 
 ROOT = Path(__file__).parent.parent
+collect_ignore = ["clients"]  # they have an environment of their own: make test-clients
 JSON = {"Content-Type": "application/json"}
 PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
 ARTICLE = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
@@ -51,7 +52,7 @@ def over_http(address: str, method: str, path: str, body: Any = None, headers: d
 
 def in_process(app: Any, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
     with app.test_client() as client:
-        response = client.open(path, method=method, data=body, headers=headers)
+        response = client.open(path, method=method, data=body, headers=headers, buffered=True)
         return Answer(response.status_code, dict(response.headers), response.data)
 
 

@@ -423,7 +423,8 @@ def test_ci_runs_what_a_person_runs():
     commands = [shlex.split(line) for _, step in STEPS for line in step.get("run", "").splitlines()]
     ran = {words[words.index("make") + 1] for words in commands if "make" in words}
     assert (
-        ran == {"lint", "test", "test-crds", "test-monitoring", "image-test", "pin", "promote", "verify"}
+        ran
+        == {"lint", "test", "test-crds", "test-monitoring", "test-clients", "image-test", "pin", "promote", "verify"}
         and ran <= targets
     )
 
@@ -478,7 +479,7 @@ def test_locks_hold_what_is_declared_with_hashes_and_no_address():
     assert {re.match("[a-z-]+", line)[0] for line in declared} <= serving.keys()
     assert set(PROJECT["dependency-groups"]["dev"]) <= development.keys()
     assert serving.items() <= development.items()
-    for file in ("requirements.txt", "requirements-dev.txt"):
+    for file in ("requirements.txt", "requirements-dev.txt", "requirements-clients.txt"):
         text = (ROOT / file).read_text()
         assert "://" not in text and "--index-url" not in text and "make lock" in text
 

@@ -98,7 +98,7 @@ def test_no_tool_is_inside():
 
 def test_the_contract_tests_pass_against_it(run):
     run(5000)
-    tests = [sys.executable, "-m", "pytest", ROOT / "tests" / "test_app.py"]
+    tests = [sys.executable, "-m", "pytest", *(ROOT / "tests" / name for name in ("test_app.py", "test_contracts.py"))]
     done = subprocess.run(
         tests, env=os.environ | {"SERVICE_URL": "http://127.0.0.1:5000"}, stdout=subprocess.PIPE, text=True
     )

@@ -14,8 +14,10 @@ import pytest
 import yaml
 from sklearn.datasets import load_iris
 
+from app import create_app
 from conftest import JSON, ROOT, wait_until
 from serving.drift import judge, noise, reference_shares
+from serving.platforms import PROBES, VERTEX
 from test_app import NAMES
 from test_telemetry import free_port
 
@@ -50,6 +52,17 @@ def promql(directory, rule, query, inputs, minutes=MINUTES):
     found = re.search("got: ?(.*)", done.stdout + done.stderr)
     assert found, done.stdout + done.stderr
     return [float(value) for value in re.findall(r"} ([^ ,]+)", found[1])]
+
+
+def test_traffic_is_what_is_scored_and_not_what_probes():
+    rules = list(create_app().url_map.iter_rules())
+    scored = {rule.rule for rule in rules if "POST" in rule.methods} - {"/feedback"}
+    alerts, board = (MONITORING / "prometheusrule.yaml").read_text(), (MONITORING / "dashboard.json").read_text()
+    [excluded] = set(re.findall(r'route!~\\?"([^"\\]+)', alerts + board))
+    assert all(re.fullmatch(excluded, route) for route in PROBES - {VERTEX} | {"/metrics", "/drift"})
+    assert not any(re.fullmatch(excluded, route) for route in scored)
+    [counted] = re.findall(r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"'))
+    assert {rule.rule for rule in rules if re.fullmatch(counted, rule.rule)} == scored
 
 
 def ours(name, per_minute, **labels):
@@ -102,7 +115,7 @@ def told(right, wrong, reference=0.96):
 
 CASES = {
     "MlModelErrors": {
-        "quiet": [requests(1000, bad=5), requests(0), requests(1000) + requests(10, bad=10, route="/readyz")],
+        "quiet": [requests(1000, bad=5), requests(0), requests(1000) + requests(10, bad=10, route="/v2/health/ready")],
         "firing": [requests(1000, bad=20)],
     },
     "MlModelSlow": {"quiet": [requests(1000, slow=5), requests(0)], "firing": [requests(1000, slow=50)]},

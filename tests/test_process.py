@@ -3,10 +3,12 @@
 import http.client
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import joblib
 import pytest
@@ -57,6 +59,9 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
         ({"MAX_BODY_BYTES": "0"}, "MAX_BODY_BYTES: expected a whole number above 0, got '0'"),
         ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
         ({"PORT": "http"}, "PORT: expected a whole number from 0 to 65535, got 'http'"),
+        ({"AIP_HTTP_PORT": "0"}, "AIP_HTTP_PORT: expected a whole number from 1 to 65535, got '0'"),
+        ({"SAGEMAKER_BIND_TO_PORT": "x"}, "SAGEMAKER_BIND_TO_PORT: expected a whole number from 1 to 65535, got 'x'"),
+        ({"AIP_PREDICT_ROUTE": "predict"}, "AIP_PREDICT_ROUTE: expected a path, got 'predict'"),
         ({"METRICS_PORT": "70000"}, "METRICS_PORT: expected a whole number from 1 to 65535, got '70000'"),
         ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY: expected a whole number from 1 to 1000, got '0'"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: expected debug, info, warning, error or critical, got 'loud'"),
@@ -74,6 +79,34 @@ def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout
     card = checkout / "model.json"
     card.write_text(card.read_text().replace('"scikit-learn": "', '"scikit-learn": "0.'))
     assert_refuses(checkout, gunicorn(), f"{checkout / 'model.pkl'}: made with scikit-learn 0.", "train it again")
+
+
+@pytest.mark.parametrize(
+    ("program", "names", "bind"),
+    [
+        ("gunicorn", {}, ["0.0.0.0:5000"]),
+        ("gunicorn", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["0.0.0.0:5000"]),
+        ("gunicorn", {"AIP_HTTP_PORT": "8080"}, ["0.0.0.0:8080", "127.0.0.1:5000"]),
+        ("gunicorn", {"AIP_HTTP_PORT": "5000"}, ["0.0.0.0:5000"]),
+        ("serve", {}, ["0.0.0.0:8080", "127.0.0.1:5000"]),
+        ("serve", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["0.0.0.0:9090", "127.0.0.1:5000"]),
+        ("serve", {"PORT": "8080", "METRICS_PORT": "9000"}, ["0.0.0.0:8080", "0.0.0.0:9000"]),
+    ],
+)
+def test_it_listens_where_a_platform_calls(monkeypatch, tmp_path, program, names, bind):
+    (tmp_path / program).symlink_to(ROOT / "gunicorn.conf.py")  # runpy says this is the program
+    for name in ("PORT", "METRICS_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert runpy.run_path(str(tmp_path / program))["bind"] == bind
+
+
+def test_the_model_that_sagemaker_brings_goes_before_the_one_in_the_image(monkeypatch):
+    monkeypatch.delenv("MODEL_PATH", raising=False)
+    monkeypatch.setattr(Path, "exists", lambda path: path == Path("/opt/ml/model/model.pkl"))
+    with pytest.raises(SystemExit, match=r"^/opt/ml/model/model\.pkl: No such file"):
+        runpy.run_path(str(ROOT / "app.py"))
 
 
 def assert_refuses(cwd, command, begins, contains, **names):

@@ -82,12 +82,12 @@ def test_every_task_that_is_named_exists():
 def test_the_table_of_routes_is_the_url_map():
     rules = create_app().url_map.iter_rules()
     routes = {f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
-    assert {quoted(row[0])[0] for row in table("API")} == routes
+    assert sorted(name for which in (0, 1) for row in table("API", which) for name in quoted(row[0])) == sorted(routes)
 
 
 def test_the_table_of_settings_is_what_the_program_reads():
     defaults = DEFAULTS | {"MODEL_PATH": "model.pkl"} | ENVIRON
-    rows = {quoted(name)[0]: "".join(quoted(default)) for name, default, _ in table("Configuration")}
+    rows = {name: "".join(quoted(default)) for names, default, _ in table("Configuration") for name in quoted(names)}
     assert rows == {name: str(default) for name, default in defaults.items()}
 
 
@@ -145,7 +145,11 @@ def test_what_is_said_in_passing_is_so():
     assert f"A request has {GUNICORN['timeout']} s to arrive" in README
     assert f"Bodies above {SHORT // 1024} KiB, and paths that take more than {SLOW * 1000:.0f} ms" in FLAT
     assert f"by {GUNICORN['threads']} threads a worker" in README
-    assert GUNICORN["preload_app"] and GUNICORN["worker_class"] == f"{Worker.__module__}.Worker" and GUNICORN["workers"] == 2
+    assert (
+        GUNICORN["preload_app"]
+        and GUNICORN["worker_class"] == f"{Worker.__module__}.Worker"
+        and GUNICORN["workers"] == 2
+    )
     [variable] = [variable for variable in CONTAINER["env"] if variable["name"] == "API_KEYS"]
     secret = variable["valueFrom"]["secretKeyRef"]
     assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in README
@@ -157,7 +161,7 @@ def test_what_is_said_in_passing_is_so():
     assert f"the namespace `{callers}` to it, and `{scrapers}` to the port of metrics" in FLAT
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "joblib>=1.6" in project["project"]["dependencies"] and "**joblib 1.6 or newer**" in README
-    declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    declared = sum(project["dependency-groups"].values(), project["project"]["dependencies"])
     for tool in (
         "msgspec",
         "httptools",
@@ -170,6 +174,9 @@ def test_what_is_said_in_passing_is_so():
         "ruff",
         "mypy",
         "hypothesis",
+        "jsonschema",
+        "flask-swagger-ui",
+        "schemathesis",
     ):
         assert f"**{tool}**" in README or f"**{tool} " in README
         assert any(line.startswith(tool) for line in declared)
@@ -181,6 +188,14 @@ def test_every_path_that_is_named_exists():
     assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab"}
     places = (ROOT, ROOT / "k8s/overlays/production")
     assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
+
+
+def test_the_lines_of_the_contracts_are_counted():
+    written = (ROOT / "serving/platforms.py").read_text()
+    _, v2, *others = re.split("^# ", written, flags=re.MULTILINE)
+    parts = [v2 + (ROOT / "serving/oip.py").read_text(), *others]
+    [measured] = [measured for _, measured, command in table("Numbers") if "-k lines" in command]
+    assert measured == "; ".join(str(len([line for line in part.splitlines() if line.strip()])) for part in parts)
 
 
 def test_the_accuracies_are_the_cards():

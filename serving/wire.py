@@ -1,0 +1,99 @@
+"""What every contract shares of HTTP: a body in, the model asked, an answer out."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from flask import Response, current_app, request
+from werkzeug.exceptions import NotAcceptable, RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
+from werkzeug.routing import Rule
+
+from serving.model import Array, Floats, Model, ModelError
+from serving.telemetry import current
+
+CSV, JSON = "text/csv", "application/json"
+IMPLIED = {"HEAD", "OPTIONS"}  # Flask adds these
+OPERATORS = {"/metrics", "/drift"}  # with METRICS_PORT, there and only there
+
+
+def body(*also: str) -> bytes:
+    """Return the request's body, JSON or of a type in `also`, or raise the HTTPException that says why not."""
+    asked = current()
+    if asked.environ.get("CONTENT_TYPE") != JSON and not asked.is_json and asked.mimetype not in also:
+        expected = " or ".join(filter(None, (JSON, *also)))
+        raise UnsupportedMediaType(f"Expected Content-Type {expected}, got {asked.mimetype[:100] or 'none'}")
+    if encoding := asked.environ.get("HTTP_CONTENT_ENCODING"):
+        raise UnsupportedMediaType(f"Expected no Content-Encoding, got {encoding[:100]}")
+    limit: int = current_app.config["MAX_BODY_BYTES"]
+    too_large = f"Expected at most {limit} bytes of body"
+    if (asked.content_length or 0) > limit:
+        raise RequestEntityTooLarge(too_large)
+    if asked.environ.get("wsgi.input_terminated"):
+        # It ends where the body does, so that Werkzeug's guard, a tenth of the whole request, has nothing to guard.
+        data: bytes = asked.environ["wsgi.input"].read(limit + 1)
+    else:
+        data = asked.get_data(cache=False)
+    # A chunked body states no length.
+    if len(data) > limit:
+        raise RequestEntityTooLarge(too_large)
+    return data
+
+
+def accepted(*types: str) -> str:
+    """Return the one of `types` that Accept prefers, the first where it does not say. Raises NotAcceptable."""
+    if not request.headers.get("Accept"):
+        return types[0]
+    named = list(request.accept_mimetypes.values())  # among equals the client's order counts
+    best = request.accept_mimetypes.best_match(
+        sorted(types, key=lambda t: named.index(t) if t in named else len(named))
+    )
+    if best is None:
+        raise NotAcceptable(f"Expected an Accept that admits {' or '.join(types)}")
+    return best
+
+
+def limit_rows(rows: int, at: str) -> None:
+    """Raise RequestEntityTooLarge for more rows than MAX_ROWS; `at` is their place in the body."""
+    limit: int = current_app.config["MAX_ROWS"]
+    if rows > limit:
+        raise RequestEntityTooLarge(f"Expected at most {limit} rows, got {rows} - at `{at}`")
+
+
+def scored(rows: Floats, at: str) -> Array:
+    """Return the predictions for `rows`, of shape (rows, features), and count them. Raises as its parts do."""
+    limit_rows(len(rows), at)
+    prediction = served().predict(rows)
+    current_app.extensions["telemetry"].observe(rows, prediction.tolist())
+    return prediction
+
+
+def served() -> Model:
+    """Return the model."""
+    model: Model = current_app.extensions["model"]
+    return model
+
+
+def public_routes() -> Iterator[tuple[Rule, str]]:
+    """Yield each route with its method, but for what METRICS_PORT has to itself and Flask adds."""
+    for rule in current_app.url_map.iter_rules():
+        for method in sorted((rule.methods or set()) - IMPLIED):
+            if not (current_app.config["METRICS_PORT"] and rule.rule in OPERATORS):
+                yield rule, method
+
+
+def check_ready() -> None:
+    """Raise ServiceUnavailable unless the model answers its reference rows as its card says."""
+    try:
+        served().self_test()
+    except ModelError as error:
+        raise ServiceUnavailable(str(error)) from error
+
+
+def answer(members: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return `members` as one line of JSON."""
+    return Response(msgspec.json.encode(members) + b"\n", headers=headers, content_type=JSON)
+
+
+def answered(members: Any) -> Response:
+    """Return `members` as `answer` does, and say which model it was."""
+    return answer(members, {"X-Model-Version": served().version})
