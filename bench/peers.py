@@ -90,7 +90,7 @@ MLSERVER = {
     "model-settings.json": '{"name": "iris", "implementation": "mlserver_sklearn.SKLearnModel",'
     ' "parameters": {"uri": "./model.pkl"}}',
 }
-V2 = f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}]}}'
+V2 = f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}],"outputs":[{{"name":"predict"}}]}}'
 
 # Packages, files, commands (the last one serves), path, body.
 PEERS = {

@@ -7,8 +7,6 @@ import os
 import platform
 import traceback
 import warnings
-from collections.abc import Callable
-from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ import numpy as np
 import sklearn
 from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
+from serving.linear import linear
 from serving.unpickle import unpickle
 
 Floats = NDArray[np.float64]
@@ -29,8 +27,6 @@ Value = bool | int | float | str  # what a prediction is once it leaves numpy
 
 # Beyond float32 there is no measurement, only overflow: trees refuse it, sums of products turn infinite.
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-# Up to so many coefficients Python adds up one row sooner than numpy has begun (`bench/score.py`).
-FEW = 64
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +112,7 @@ class Model:
         Raises InvalidInput where the estimator refuses the values or its answer is not finite.
         """
         if self.linear:
-            return self.linear(rows)
+            return self.linear.predict(rows)
         answer: Array = self._ask(self.estimator.predict, rows)
         return answer
 
@@ -125,6 +121,8 @@ class Model:
 
         Raises InvalidInput as `predict` does.
         """
+        if self.linear and self.linear.has_probabilities:
+            return self.linear.probabilities(rows)
         answer: Floats = self._ask(self.estimator.predict_proba, rows)
         return answer
 
@@ -140,6 +138,7 @@ class Model:
                 ok = ok and bool(np.array_equal(got, self.estimator.predict(rows)))
             if self.has_probabilities:
                 ok = ok and _same(self.probabilities(rows), [r.probability for r in self.card.reference])
+                ok = ok and _same(self.probabilities(rows), self.estimator.predict_proba(rows).tolist())
         except Exception as error:
             raise ModelError(f"the model fails on its reference rows: {_line(error.__cause__ or error)}") from error
         if not ok:
@@ -160,43 +159,6 @@ class Model:
             row = int(np.argwhere(~np.isfinite(answer))[0][0])
             raise InvalidInput(f"The model has no finite answer for row {row}")
         return answer
-
-
-def linear(estimator: Any) -> Callable[[Floats], Array] | None:
-    """Return a linear classifier's `predict`, straight from its coefficients, or None where it is not one.
-
-    It takes finite rows, of shape (rows, features), and gives classes, of shape (rows,): those with the largest score,
-    or, of two, the second where the one score is above 0. scikit-learn's own checks each call's rows once more, and for
-    one row that costs tens of times what the product does (`bench/score.py`). None, too, where a score could overflow.
-    """
-    # By the methods and not by the name: a subclass that answers in its own way keeps it.
-    for method in ("predict", "decision_function"):
-        if getattr(type(estimator), method, None) is not getattr(LogisticRegression, method):
-            return None
-    coefficients, classes = estimator.coef_, estimator.classes_
-    intercept = np.broadcast_to(estimator.intercept_, coefficients.shape[:1])  # a bare 0.0 where none was fitted
-    if np.abs(coefficients).sum() > 1e200 or np.abs(intercept).sum() > 1e200:
-        return None
-
-    def predict(rows: Floats) -> Array:
-        scores = rows @ coefficients.T + intercept
-        chosen: Array = classes[scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)]
-        return chosen
-
-    if coefficients.size > FEW or not isinstance(coefficients, np.ndarray):  # a sparse matrix
-        return predict
-    planes = list(zip(coefficients.tolist(), intercept.tolist(), strict=True))
-
-    def predict_few(rows: Floats) -> Array:
-        if len(rows) > 1:
-            return predict(rows)
-        row = rows[0].tolist()
-        scores = [sum(map(mul, plane, row)) + constant for plane, constant in planes]
-        best = scores.index(max(scores)) if len(scores) > 1 else int(scores[0] > 0)
-        chosen: Array = classes[best : best + 1]
-        return chosen
-
-    return predict_few
 
 
 def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card:

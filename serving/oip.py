@@ -120,7 +120,8 @@ class Infer:
                 raise InvalidInput(f"{expected}, got {header_length[:19]} - at `Inference-Header-Content-Length`")
             length = int(header_length)
         request: InferRequest = decode(self.decoder, memoryview(body)[:length])
-        no_member_twice(body[:length], 1 + 4 * len(request.inputs))
+        outputs = 1 + len(request.outputs) if request.outputs else 0
+        no_member_twice(body[:length], 1 + 4 * len(request.inputs) + outputs + bool(request.id))
         known = [output.name for output in self.outputs]
         for i, output in enumerate(request.outputs):
             if output.name not in known:  # a second time it is not either: what is answered is bounded as well
@@ -157,6 +158,8 @@ class Infer:
         if elements != len(data) if sizes == {-1} else shape != [len(data), *sizes]:
             raise InvalidInput(f"Expected data of shape {shape} - at `{place}.data`")
         values = np.array(data, dtype=np.float64).reshape(shape)
+        if dtype == values.dtype:
+            return values, at
         cast = values.astype(dtype).astype(np.float64)
         if dtype.kind != "f" and not np.array_equal(cast, values):
             raise InvalidInput(f"Expected numbers of {tensor.datatype} - at `{place}.data`")

@@ -29,7 +29,8 @@ from sklearn.utils import all_estimators
 
 from app import create_app
 from conftest import JSON, ROOT, in_process
-from serving.model import Class, Feature, Model, ModelError, linear, load, save
+from serving.linear import linear
+from serving.model import Class, Feature, Model, ModelError, load, save
 
 X, y = load_iris(return_X_y=True)
 
@@ -305,6 +306,15 @@ def test_the_coefficients_answer_as_the_estimator_does(fitted, rows):
     one_by_one = np.concatenate([model.predict(rows[i : i + 1]) for i in range(len(rows))])
     for answer in (model.predict(rows), one_by_one):
         np.testing.assert_array_equal(answer[sure], expected[sure], strict=True)
+    if model.has_probabilities:
+        shares = fitted.predict_proba(rows)
+        # A score is as exact as the largest of what it sums: beyond that only 0 and 1 can be told apart.
+        exact = (np.abs(rows) @ np.abs(fitted.coef_).T).max(axis=1) < 1e6
+        exact |= sure & (gaps > 1e3)
+        one_by_one = np.concatenate([model.probabilities(rows[i : i + 1]) for i in range(len(rows))])
+        for answer in (model.probabilities(rows), one_by_one):
+            np.testing.assert_allclose(answer[exact], shares[exact], atol=1e-8)
+            np.testing.assert_allclose(answer.sum(axis=1), 1)
 
 
 @pytest.mark.parametrize("fitted", linear_classifiers())

@@ -219,5 +219,5 @@ def test_the_capacity_is_what_the_measured_rates_make_of_it():
 
 
 def test_the_tables_beside_others_have_whom_they_are_measured_beside():
-    assert [row[0] for row in table("Numbers", 1)] == ["this service", *peers.PEERS]
+    assert [row[0] for row in table("Numbers", 1)] == ["this service", "this service, Open Inference V2", *peers.PEERS]
     assert [row[0] for row in table("Numbers", 2)] == ["this worker", *serve.SERVERS]
