@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -78,6 +79,12 @@ def wait_until(true: Any, seconds: float = 30) -> None:
             pass
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.05)
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 class Service:
