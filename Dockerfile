@@ -17,6 +17,20 @@ COPY serving serving
 # the container may be read-only.
 RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
+# Not shipped, but built on demand (--target registry): what k8s/components/registry pulls versions with.
+FROM build AS with-registry
+COPY requirements-registry.txt /tmp/
+RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement /tmp/requirements-registry.txt
+
+FROM python AS registry
+COPY --from=with-registry /venv /venv
+COPY --from=with-registry /app /app
+ENV PATH=/venv/bin:$PATH
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "serving.registry"]
+
 FROM python
 COPY --from=build /venv /venv
 COPY --from=build /app /app

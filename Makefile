@@ -20,12 +20,13 @@ CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.
 # The names that are the owner's, and the files that have them.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
 IMAGE_NOW = $(shell sed -n 's/.*newName: //p' k8s/overlays/staging/kustomization.yaml)
-NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml)
+NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml) \
+	k8s/components/registry/kustomization.yaml
 OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
 
 .PHONY: help
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/serving ## Serve on http://localhost:5000 (PORT=8000 make run: on another port)
@@ -47,6 +48,13 @@ test-monitoring: .venv/dev ## Try the alerts, the canary's rules and a real Prom
 .PHONY: test-clients
 test-clients: .venv/serving .venv-clients/clients ## Ask with the platforms' own clients, and with every request the document allows
 	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
+
+.PHONY: install-registry
+install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC, into .venv-registry
+
+.PHONY: test-registry
+test-registry: .venv-registry/dev ## Try the registries: a real MLflow server, SageMaker's as moto has it, DVC (installs into .venv-registry)
+	.venv-registry/bin/pytest tests/test_registry.py tests/test_dvc.py tests/test_life.py
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile
@@ -75,6 +83,9 @@ lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
 	$(LOCK) --upgrade pyproject.toml --output-file requirements-dev.txt --group dev --constraints requirements.txt
 	$(LOCK) --upgrade --output-file requirements-clients.txt --group clients
+	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry.txt --group registry --constraints requirements.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry-dev.txt --group registry --group registry-dev \
+		--constraints requirements-registry.txt --constraints requirements-dev.txt
 
 .PHONY: image
 image: ## Build the image (needs docker or podman)
@@ -129,6 +140,11 @@ verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha25
 .venv-clients/clients: requirements-clients.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-registry/dev: requirements-registry-dev.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv-registry
+	.venv-registry/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 .venv/crds: | .venv/bin/python

@@ -1,6 +1,7 @@
 """The HTTP service: create_app(), the routes of our own API, one error handler."""
 
 import hmac
+import logging
 import os
 import re
 import sys
@@ -44,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 api = Blueprint("api", __name__)
+log = logging.getLogger(__name__)
 
 
 class InvalidSetting(ValueError):
@@ -68,8 +70,8 @@ class Service(Flask):
         return func
 
 
-def create_app(**overrides: Any) -> Flask:
-    """Return the service with its model loaded and checked.
+def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
+    """Return the service with its model loaded and checked; it counts on from the one `before`.
 
     Raises InvalidSetting and ModelError.
     """
@@ -97,7 +99,7 @@ def create_app(**overrides: Any) -> Flask:
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
         routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLIED)
-    telemetry = Telemetry(routes, model, probes)
+    telemetry = Telemetry(routes, model, probes, before.extensions["telemetry"] if before else None)
     app.extensions["telemetry"] = telemetry
     app.extensions["metrics"] = Metrics(telemetry)
     app.before_request(telemetry.begin)
@@ -106,6 +108,22 @@ def create_app(**overrides: Any) -> Flask:
     app.register_error_handler(HTTPException, explain)
     app.register_error_handler(InvalidInput, lambda error: explain(BadRequest(str(error))))
     return app
+
+
+def reload(app: Flask) -> Flask:
+    """Return a service of what lies at MODEL_PATH now, or `app` where that is the same or must not be served."""
+    old: Model = app.extensions["model"]
+    telemetry = app.extensions["telemetry"]
+    try:
+        new = create_app(app, **{name: app.config[name] for name in DEFAULTS})
+    except Exception as error:  # whatever it is, what serves must serve on
+        telemetry.refused = str(error).removeprefix(f"{Path(app.config['MODEL_PATH'])}: ")
+        log.error("not reloaded, version %s serves on: %s", old.version, error)
+        return app
+    telemetry.refused = ""
+    model: Model = new.extensions["model"]
+    log.info("reloaded: version %s, it was %s", model.version, old.version)
+    return new if (model.sha256, model.card) != (old.sha256, old.card) else app
 
 
 def settings(environ: Any) -> dict[str, Any]:
@@ -180,7 +198,9 @@ def healthz() -> Response:
 def readyz() -> Response:
     """Say whether the model answers its reference rows as its card says."""
     check_ready()
-    return answered({"status": "ready"})
+    refused = current_app.extensions["telemetry"].refused
+    # Still ready: what it serves is what it served before.
+    return answered({"status": "ready"} | ({"reload": refused} if refused else {}))
 
 
 @api.get("/metrics")

@@ -92,3 +92,15 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Count in that row; the application was loaded before the fork."""
     server.app.wsgi().extensions["telemetry"].enter(worker.row)
+
+
+def on_reload(server: Any) -> None:
+    """Have the workers that are about to be made serve what lies at MODEL_PATH now; those there are finish as they are.
+
+    With preload_app gunicorn itself keeps the application that it has.
+    """
+    import app
+
+    gc.unfreeze()
+    app.app = server.app.callable = app.reload(server.app.wsgi())  # under both names, so that the old one goes
+    when_ready(server)

@@ -4,8 +4,10 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
@@ -23,7 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("model.pkl"), metavar="PATH")
     parser.add_argument("--min-accuracy", type=float, default=0.9, metavar="SHARE", help="default: %(default)s")
+    parser.add_argument("--held-out", type=Path, metavar="PATH", help="write the held-out rows' classes here, as CSV")
+    parser.add_argument("--register", metavar="NAME", help="register it as a version of this name, in MLflow")
     options = parser.parse_args()
+    if options.register:
+        from serving import registry  # brings MLflow, which nothing else here needs
 
     data = load_iris()
     X, y = data.data, data.target
@@ -71,10 +77,25 @@ def main() -> None:
             "cross_validation": {"accuracy": float(folds.mean()), "std": float(folds.std()), "folds": folds.tolist()},
             "held_out": {"accuracy": accuracy, "rows": len(X_held), "confusion_matrix": confusion.tolist()},
         },
-        data={"source": "sklearn.datasets.load_iris", "sha256": hashlib.sha256(X.tobytes() + y.tobytes()).hexdigest()},
+        data={
+            "source": "sklearn.datasets.load_iris",
+            "sha256": digest(X, y),
+            "held_out_sha256": digest(X_held, y_held),
+        },
         reference=X[[int(np.argmax(y == value)) for value in estimator.classes_]],
     )
     print(f"wrote {options.output} and {options.output.with_suffix('.json').name}, version {card.sha256[:12]}")
+    if options.held_out:
+        names = dict(zip(estimator.classes_, labels, strict=True))
+        lines = [f"{names[true]},{names[predicted]}\n" for true, predicted in zip(y_held, answer, strict=True)]
+        options.held_out.write_text("".join(["actual,predicted\n", *lines]))
+    if options.register:
+        registry.main(["register", options.register, "--model", str(options.output)])
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Return the SHA-256 of the bytes of `arrays`, one after the other."""
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 if __name__ == "__main__":

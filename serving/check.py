@@ -1,4 +1,4 @@
-"""Ask a running service for what the model card beside this program promises: `python -m serving.check URL`.
+"""Ask a running service for what its model card, which lies here too, promises: `python -m serving.check URL`.
 
 Run in the cluster after each sync, with the image that was just rolled out, it proves the release and not only the
 rollout: the Service leads to pods that answer, and what answers is this version.
@@ -63,7 +63,8 @@ def same(found: Any, expected: Any) -> bool:
 
 def main() -> None:
     """Print each fault and end with status 1, or print one line."""
-    card = msgspec.json.decode(Path(__file__).parent.with_name("model.json").read_bytes())
+    model = os.environ.get("MODEL_PATH") or Path(__file__).parent.with_name("model.pkl")
+    card = msgspec.json.decode(Path(model).with_suffix(".json").read_bytes())
     try:
         faults = check(sys.argv[1], card)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Linear classifiers, straight from their coefficients: scikit-learn's own methods check every call's rows once more."""
+"""Linear classifiers, straight from their coefficients: scikit-learn's methods check every call's rows once more."""
 
 from math import exp
 from operator import mul

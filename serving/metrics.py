@@ -10,7 +10,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
 from serving.drift import Floats, noise, reference_shares
-from serving.telemetry import BUCKETS, IN_FLIGHT, PID, Telemetry
+from serving.telemetry import BUCKETS, FEEDBACK, IN_FLIGHT, PID, Telemetry
 
 
 class Metrics(CollectorRegistry):
@@ -28,9 +28,8 @@ class Metrics(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with its samples."""
-        total = self.telemetry.table.sum(axis=0)
-        yield from self._http(total)
-        yield from self._scored(total)
+        yield from self._http(self.telemetry.table.sum(axis=0))
+        yield from self._scored(self.telemetry.rows.sum(axis=0))
         yield from self._references()
         yield from self._processes()
 
@@ -64,13 +63,15 @@ class Metrics(CollectorRegistry):
         bins = zip(self._bins(), total[served.bins_at], strict=True)
         yield self._metric("counter", "feature_rows", "Rows by feature and bin of the reference", bins)
         pairs = product(map(str, served.classes), repeat=2)
-        counts = zip(pairs, total[served.feedback_at :], strict=False)
+        counts = zip(pairs, total[FEEDBACK:], strict=False)
         feedback = (({"predicted": predicted, "actual": actual}, count) for (predicted, actual), count in counts)
         yield self._metric("counter", "feedback", "Rows whose truth was told", feedback)
 
     def _references(self) -> Iterator[Metric]:
         served = self.telemetry
         yield self._metric("gauge", "model_info", "The model that is served", [({"name": served.name}, 1)])
+        about = "Whether the files that lay there at the last reload are served"
+        yield metric("gauge", "model_last_reload_successful", about, [({}, not served.refused)])
         if served.accuracy is not None:
             about = "Cross-validated accuracy, of the card"
             yield metric("gauge", "model_accuracy_reference", about, [(self.version, served.accuracy)])

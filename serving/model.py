@@ -181,7 +181,9 @@ def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card
     probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
     answers = zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
     card = msgspec.structs.replace(card, reference=[Reference(*answer) for answer in answers])
-    _write({path: pickled, path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"})
+    replace_files(
+        {path: pickled, path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"}
+    )
     return card
 
 
@@ -214,6 +216,24 @@ def load(path: Path, sha256: str = "") -> Model:
     if card is None:
         log.warning("%s has no model card: feature names, labels, drift reference and self-test are missing", path)
     return model
+
+
+def replace_files(contents: dict[Path, bytes]) -> None:
+    """Write each file whole or leave them all as they were. Raises OSError."""
+    # A full disk leaves the old files. A crash between two replacements leaves a pair whose digests differ, which
+    # `load` refuses.
+    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
+    try:
+        for path, content in contents.items():
+            with temporaries[path].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            temporary.replace(path)
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
 
 
 def _read_card(path: Path, digest: str) -> Card | None:
@@ -250,23 +270,6 @@ def _libraries() -> dict[str, str]:
         "numpy": np.__version__,
         "joblib": joblib.__version__,
     }
-
-
-def _write(contents: dict[Path, bytes]) -> None:
-    # A full disk leaves the old files. A crash between two replacements leaves a pair whose digests differ, which
-    # `load` refuses.
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in contents}
-    try:
-        for path, content in contents.items():
-            with temporaries[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in temporaries.items():
-            temporary.replace(path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
 
 
 def _line(error: BaseException) -> str:

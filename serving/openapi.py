@@ -68,7 +68,7 @@ TOLD: dict[str, Any] = {
     "feedback": {"counted": int},
     "index": {"status": str, "model": dict[str, Any], "routes": list[dict[str, str]]},
     "healthz": {"status": str},
-    "readyz": {"status": str},
+    "readyz": {"status": str, "reload": str | UnsetType},
     "drift": dict[str, Any],
     "openapi": dict[str, Any],
     "server": {"name": str, "version": str, "extensions": list[str]},

@@ -32,7 +32,8 @@ BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25,
 STEP, STEPS = 300, 12
 # Rows in the shared memory. Workers beyond them share the last, and may lose a count there.
 WORKERS = 128
-PID, IN_FLIGHT, STEP_NOW, FIRST_FREE = range(4)
+PID, IN_FLIGHT, FIRST_FREE = range(3)
+STEP_NOW, FEEDBACK = range(2)
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +54,18 @@ def current() -> Request:
 class Telemetry:
     """Counts that are true across workers, and outlive them.
 
-    A table of numbers in anonymous memory, made before the workers are forked and shared with them: a column a series,
-    a row a worker. A worker adds in its own row alone, so none waits for another, and a scrape sums the rows. Who takes
-    the place of a dead worker goes on in its row: nothing that was counted is lost, whatever ended it.
+    Tables of numbers in anonymous memory, made before the workers are forked and shared with them: a column a series, a
+    row a worker. A worker adds in its own row alone, so none waits for another, and a scrape sums the rows. Who takes
+    the place of a dead worker goes on in its row: nothing that was counted is lost, whatever ended it. Requests are
+    counted on from `before`, in a table shared with its workers while they end; rows are a version's own.
     """
 
-    def __init__(self, routes: dict[str, set[str]], model: Model, probes: set[str]) -> None:
+    def __init__(
+        self, routes: dict[str, set[str]], model: Model, probes: set[str], before: "Telemetry | None" = None
+    ) -> None:
         card = model.card
         self.version = model.version
+        self.refused = ""  # why the files that came after this version are not served, if any came
         self.name = card.name if card else ""
         self.routes = routes
         self.quiet = probes | {"/metrics"}  # asked every few seconds by machines: logged at debug while they succeed
@@ -82,25 +87,27 @@ class Telemetry:
         for route in [*routes, OTHER]:
             self.durations[route] = end  # a cell a bucket, one for what is slower, one for the sum
             end += len(BUCKETS) + 2
-        self.feedback_at = end
-        end += len(self.classes) ** 2
+        self.table: Floats = before.table if before else shared(end)
+
+        end = FEEDBACK + len(self.classes) ** 2
         # What drift is judged from: rows, classes, bins; and the same as it was at the start of each step.
         self.scored = slice(end, end + 1 + len(self.classes) + self.bins.size)
         self.class_at = {value: end + 1 + i for i, value in enumerate(self.classes)}
         self.bins_at = slice(self.scored.stop - self.bins.size, self.scored.stop)
         width = self.scored.stop - self.scored.start
-        end = self.scored.stop + STEPS * width
+        self.rows = shared(self.scored.stop + STEPS * width)
+        self.steps = self.rows[:, self.scored.stop :].reshape(WORKERS, STEPS, width)
 
         self.lock = threading.Lock()  # between the threads of one worker
-        self.table = np.frombuffer(mmap.mmap(-1, WORKERS * end * 8), dtype=np.float64).reshape(WORKERS, end)
-        self.steps = self.table[:, self.scored.stop :].reshape(WORKERS, STEPS, width)
         self.enter(0)
 
     def enter(self, row: int) -> None:
         """Count in `row` from now on: 0 before the fork, above it one for each worker."""
         row = min(row, WORKERS - 1)
-        self.row, self.row_steps = self.table[row], self.steps[row]
-        self.cells: Any = memoryview(self.row)  # a number at a time, it is faster than the array
+        self.row, self.row_steps = self.rows[row], self.steps[row]
+        # A number at a time, these are faster than the arrays.
+        self.cells: Any = memoryview(self.table[row])
+        self.row_cells: Any = memoryview(self.row)
         self.cells[PID] = os.getpid()
         self.cells[IN_FLIGHT] = 0
 
@@ -148,21 +155,21 @@ class Telemetry:
         counts = self.bins.counts(rows) if self.features and not cells else 0
         classes = () if not self.classes else ((prediction[0], 1),) if n == 1 else Counter(prediction).items()
         with self.lock:
-            if self.cells[STEP_NOW] != step:
+            if self.row_cells[STEP_NOW] != step:
                 self._step(step)
-            self.cells[self.scored.start] += n
+            self.row_cells[self.scored.start] += n
             for cell in cells:
-                self.cells[cell] += 1
+                self.row_cells[cell] += 1
             if not cells:
                 self.row[self.bins_at] += counts
             for value, of in classes:
-                self.cells[self.class_at[value]] += of
+                self.row_cells[self.class_at[value]] += of
 
     def _step(self, step: float) -> None:
         # Steps in which nothing came began with the same numbers as this one.
-        for missed in range(int(max(self.cells[STEP_NOW] + 1, step - STEPS + 1)), int(step) + 1):
+        for missed in range(int(max(self.row_cells[STEP_NOW] + 1, step - STEPS + 1)), int(step) + 1):
             self.row_steps[missed % STEPS] = self.row[self.scored]
-        self.cells[STEP_NOW] = step
+        self.row_cells[STEP_NOW] = step
 
     def feedback(self, prediction: list[Value], actual: list[Value]) -> None:
         """Count what was predicted against what turned out to be."""
@@ -170,13 +177,13 @@ class Telemetry:
         with self.lock:
             for (predicted, true), n in Counter(zip(prediction, actual, strict=True)).items():
                 at = self.classes.index(predicted) * len(self.classes) + self.classes.index(true)
-                self.cells[self.feedback_at + at] += n
+                self.row_cells[FEEDBACK + at] += n
 
     def drift(self) -> dict[str, Any]:
         """Return how what was scored in the last hour differs from the reference, feature by feature."""
         oldest = int(time.monotonic() // STEP) - STEPS + 1
-        recent = self.table[:, STEP_NOW] >= oldest
-        live = (self.table[recent, self.scored] - self.steps[recent, oldest % STEPS]).sum(axis=0)
+        recent = self.rows[:, STEP_NOW] >= oldest
+        live = (self.rows[recent, self.scored] - self.steps[recent, oldest % STEPS]).sum(axis=0)
         rows, classes, bins = live[0], live[1 : 1 + len(self.classes)], live[1 + len(self.classes) :]
         columns = []
         for feature, start, reference in zip(self.features, self.bins.starts, self.reference, strict=False):
@@ -191,6 +198,11 @@ class Telemetry:
     def _compared(self, live: Floats, reference: Floats) -> dict[str, Any]:
         shares = {"reference": reference / reference.sum(), "live": live / max(live.sum(), 1)}
         return judge(live, reference, self.columns) | {name: values.tolist() for name, values in shares.items()}
+
+
+def shared(columns: int) -> Floats:
+    """Return a table of zeros, of shape (WORKERS, columns), that is shared with whatever is forked."""
+    return np.frombuffer(mmap.mmap(-1, WORKERS * columns * 8), dtype=np.float64).reshape(WORKERS, columns)
 
 
 class InRequest(logging.Filter):

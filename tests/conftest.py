@@ -1,10 +1,12 @@
 """What tests share: a call to the service, in this process or wherever SERVICE_URL says, and a real gunicorn."""
 
 import http.client
+import importlib.util
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,10 @@ import pytest
 from app import create_app
 
 ROOT = Path(__file__).parent.parent
-collect_ignore = ["clients"]  # they have an environment of their own: make test-clients
+# These have environments of their own: make test-clients, make test-registry.
+collect_ignore = ["clients"]
+if not importlib.util.find_spec("mlflow"):
+    collect_ignore += ["test_dvc.py", "test_life.py", "test_registry.py"]
 JSON = {"Content-Type": "application/json"}
 PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
 ARTICLE = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
@@ -78,6 +83,12 @@ def wait_until(true: Any, seconds: float = 30) -> None:
             pass
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.05)
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 class Service:
@@ -152,3 +163,23 @@ def checkout(tmp_path):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, target / name)
     return target
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Return a clone with one commit, of what is tracked here as it is now."""
+    target = tmp_path / "clone"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target / name)
+    git(target, "init", "--quiet")
+    git(target, "add", "--all")
+    git(target, "commit", "--quiet", "--message", "As it is")
+    return target
+
+
+def git(directory: Path, *words: str) -> None:
+    """Run git, as somebody."""
+    somebody = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
+    subprocess.run(["git", "-C", directory, *somebody, *words], check=True)

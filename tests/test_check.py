@@ -50,6 +50,15 @@ def test_a_service_of_another_model_fails_and_both_versions_are_named(serve, che
     assert f"readiness: expected 200 from version {card.sha256[:12]}, got 200 from {version}" in said
 
 
+def test_the_card_is_the_one_of_model_path(serve, checkout, tmp_path):
+    service = serve(checkout)
+    card = save(
+        tmp_path / "other.pkl", other := LogisticRegression(C=0.001).fit(X, y), reference=X[::50], **facts(other)
+    )
+    status, said = check(checkout, service.address, MODEL_PATH=str(tmp_path / "other.pkl"))
+    assert status == 1 and f"readiness: expected 200 from version {card.sha256[:12]}" in said
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [('"prediction": 0', '"prediction": 1'), ('"probability": [\n        0.9', '"probability": [\n        0.8')],

@@ -93,12 +93,14 @@ def test_every_rendered_object_is_valid_where_it_says_it_runs(overlay):
 def test_no_manifest_is_an_orphan():
     # What begins a tree, and what README says how to add.
     listed = {ROOT / "k8s" / name for name in ("argocd", "argocd/experiment.yaml", "components/ab")}
+    listed.add(ROOT / "k8s/components/registry")
     for application in ARGO:
         if application["kind"] == "Application":
             listed.add(ROOT / application["spec"]["source"]["path"])
     for path in (ROOT / "k8s").rglob("kustomization.yaml"):
         [kustomization] = documents(path)
-        named = kustomization["resources"] + kustomization.get("components", [])
+        named = kustomization.get("resources", []) + kustomization.get("components", [])
+        named += [patch["path"] for patch in kustomization.get("patches", []) if "path" in patch]
         listed |= {(path.parent / name).resolve() for name in named}
     there = {path.parent if path.name == "kustomization.yaml" else path for path in (ROOT / "k8s").rglob("*.yaml")}
     assert listed == there
@@ -162,29 +164,34 @@ def test_probes_ask_routes_that_exist():
 
 
 def test_one_user_a_number_and_not_root():
-    [user] = instructions("USER")
+    [user] = set(instructions("USER"))
     uid, gid = map(int, user.split(":"))
     context = POD["securityContext"]
     assert (context["runAsUser"], context["runAsGroup"], context["runAsNonRoot"]) == (uid, gid, True)
     assert uid > 9999
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Job"])
-def test_every_pod_meets_the_restricted_standard_that_its_namespace_enforces(kind):
-    [pod] = [one["spec"]["template"]["spec"] for one in RENDERED["production"] if one["kind"] == kind]
-    [container] = pod["containers"]
-    context = container["securityContext"]
-    assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True
-    assert context["capabilities"] == {"drop": ["ALL"]}
+def assert_restricted(pod):
+    """Assert that a pod is what the restricted standard asks, and more."""
+    for container in pod["containers"] + pod.get("initContainers", []):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        resources = container["resources"]
+        # Memory is reserved in full; the CPU is not limited, as a limit throttles while the node stands idle.
+        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+        assert "cpu" in resources["requests"]
     assert pod["securityContext"] == POD["securityContext"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert pod["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     assert all("emptyDir" in volume for volume in pod.get("volumes", []))
-    resources = container["resources"]
-    # Memory is reserved in full; the CPU is not limited, as a limit throttles while the node stands idle.
-    assert resources["limits"] == {"memory": resources["requests"]["memory"]}
-    assert "cpu" in resources["requests"]
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job"])
+def test_every_pod_meets_the_restricted_standard_that_its_namespace_enforces(kind):
+    [pod] = [one["spec"]["template"]["spec"] for one in RENDERED["production"] if one["kind"] == kind]
+    assert_restricted(pod)
 
 
 def test_each_namespace_enforces_the_restricted_standard():
@@ -272,6 +279,41 @@ def test_an_ab_test_splits_productions_traffic_as_the_readme_says(copy):
     assert grant["to"] == [{"group": "", "kind": "Service", "name": "ml-model"}]
 
 
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_with_the_component_registry_pods_pull_the_version_that_they_serve_and_check(copy, overlay):
+    path = copy / "k8s/overlays" / overlay / "kustomization.yaml"
+    own, _, listed = path.read_text().partition("components:\n")
+    path.write_text(f"{own}components:\n  - ../../components/registry\n{listed}")
+    rendered = render(path.parent)
+    for one in rendered:
+        if not CUSTOM.search(one["apiVersion"]):
+            kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
+    pods = [one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")]
+    assert len(pods) == 2
+    assert pods[0]["initContainers"] == pods[1]["initContainers"]
+    for pod in pods:
+        assert_restricted(pod)
+        [init], [container] = pod["initContainers"], pod["containers"]
+        command, uri, option, file = init["args"]
+        assert (command, option) == ("pull", "--model") and re.fullmatch("models:/[a-z]+/[0-9]+", uri)
+        [variable] = [one["value"] for one in container["env"] if one["name"] == "MODEL_PATH"]
+        assert variable == file
+        [written] = init["volumeMounts"]
+        assert written in [{k: v for k, v in mount.items() if k != "readOnly"} for mount in container["volumeMounts"]]
+        assert Path(file).parent == Path(written["mountPath"]) == Path(init["env"][-1]["value"])
+        assert written["name"] in [volume["name"] for volume in pod["volumes"]]
+        assert DIGEST.fullmatch(init["image"].removeprefix(f"{WORKFLOWS['release.yml']['env']['IMAGE']}@"))
+    [server] = [one["value"] for one in init["env"] if one["name"] == "MLFLOW_TRACKING_URI"]
+    _, namespace, port = re.fullmatch(r"http://(\w+)\.(\w+):([0-9]+)", server).groups()
+    policies = [one["spec"] for one in rendered if one["kind"] == "NetworkPolicy"]
+    for before in (the("NetworkPolicy", overlay, name)["spec"] for name in ("ml-model", "ml-model-check")):
+        [after] = [one for one in policies if one["podSelector"] == before["podSelector"]]
+        *others, added = after["egress"]
+        assert others == before["egress"]
+        to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+        assert added == {"to": [to], "ports": [{"protocol": "TCP", "port": int(port)}]}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_pod_sets_only_what_the_program_reads(overlay):
     [container] = the("Deployment", overlay)["spec"]["template"]["spec"]["containers"]
@@ -335,7 +377,7 @@ def test_to_adopt_it_is_one_step_and_nothing_else_needs_an_edit(copy):
     assert make(copy, "adopt", f"REPO={repo}.git", f"IMAGE={image}").returncode == 0
     after = texts(copy)
     changed = [line for name in after for line in after[name].splitlines() if line not in before[name].splitlines()]
-    assert len(changed) == 8 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
+    assert len(changed) == 9 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
     assert not [name for name, text in after.items() if re.search(r"example/|\bexample\.", text)]
     signed = make(copy, "--dry-run", "verify", "DIGEST=sha256:0").stdout
     assert f"{repo}/.github/workflows/release.yml@refs/heads/main" in signed and f"{image}@sha256:0" in signed
@@ -424,7 +466,10 @@ def test_ci_runs_what_a_person_runs():
     ran = {words[words.index("make") + 1] for words in commands if "make" in words}
     assert (
         ran
-        == {"lint", "test", "test-crds", "test-monitoring", "test-clients", "image-test", "pin", "promote", "verify"}
+        == {
+            *("lint", "test", "test-crds", "test-monitoring", "test-clients", "test-registry", "image-test"),
+            *("pin", "promote", "verify"),
+        }
         and ran <= targets
     )
 
@@ -444,10 +489,12 @@ def test_python_is_the_same_everywhere():
     assert shipped in versions
 
 
-def test_the_base_image_is_named_by_tag_and_digest_and_used_twice():
-    base, build, shipped = instructions("FROM")
+def test_the_base_image_is_named_by_tag_and_digest_and_once():
+    base, *others, shipped = instructions("FROM")
     assert re.fullmatch(rf"docker\.io/library/python:3\.\d+-slim-trixie@{DIGEST.pattern} AS python", base)
-    assert (build, shipped) == ("python AS build", "python")  # one line for whoever updates it
+    assert shipped == "python"  # the last stage is what is built unless another is asked for
+    # One line for whoever updates it.
+    assert all(re.fullmatch(r"(python|build) AS [a-z-]+", stage) for stage in others)
 
 
 def test_the_image_starts_without_a_shell_and_as_in_the_makefile():
@@ -479,7 +526,17 @@ def test_locks_hold_what_is_declared_with_hashes_and_no_address():
     assert {re.match("[a-z-]+", line)[0] for line in declared} <= serving.keys()
     assert set(PROJECT["dependency-groups"]["dev"]) <= development.keys()
     assert serving.items() <= development.items()
-    for file in ("requirements.txt", "requirements-dev.txt", "requirements-clients.txt"):
+    registry, tried = pins("requirements-registry.txt"), pins("requirements-registry-dev.txt")
+    assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry"]} <= registry.keys()
+    assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry-dev"]} <= tried.keys()
+    assert serving.items() <= registry.items() <= tried.items()
+    for file in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        "requirements-clients.txt",
+        "requirements-registry.txt",
+        "requirements-registry-dev.txt",
+    ):
         text = (ROOT / file).read_text()
         assert "://" not in text and "--index-url" not in text and "make lock" in text
 
@@ -487,5 +544,5 @@ def test_locks_hold_what_is_declared_with_hashes_and_no_address():
 def test_the_image_carries_no_tool():
     serving = pins("requirements.txt").keys()
     assert not serving & set(PROJECT["dependency-groups"]["dev"])
-    assert not serving & {"pandas", "mlflow", "pip", "setuptools"}
-    assert len(serving) <= 19
+    assert not serving & {"pandas", "mlflow-skinny", "boto3", "pip", "setuptools"}
+    assert len(serving) <= 20

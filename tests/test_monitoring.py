@@ -15,11 +15,10 @@ import yaml
 from sklearn.datasets import load_iris
 
 from app import create_app
-from conftest import JSON, ROOT, wait_until
+from conftest import JSON, ROOT, free_port, wait_until
 from serving.drift import judge, noise, reference_shares
 from serving.platforms import PROBES, VERTEX
 from test_app import NAMES
-from test_telemetry import free_port
 
 MONITORING = ROOT / "k8s" / "components" / "monitoring"
 RULE = yaml.safe_load((MONITORING / "prometheusrule.yaml").read_text())["spec"]
@@ -127,6 +126,10 @@ CASES = {
     "MlModelVersionsDisagree": {
         "quiet": [versions(("stable", "v"), ("stable", "v"), ("canary", "w"))],
         "firing": [versions(("stable", "v"), ("stable", "w")), versions(("", "v"), ("", "w"))],
+    },
+    "MlModelReloadRefused": {
+        "quiet": [[gauge("model_last_reload_successful", 1)]],
+        "firing": [[gauge("model_last_reload_successful", 0)]],
     },
     "MlModelDrift": {
         "quiet": [

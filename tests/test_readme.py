@@ -177,6 +177,10 @@ def test_what_is_said_in_passing_is_so():
         "jsonschema",
         "flask-swagger-ui",
         "schemathesis",
+        "mlflow-skinny",
+        "skops",
+        "moto",
+        "boto3",
     ):
         assert f"**{tool}**" in README or f"**{tool} " in README
         assert any(line.startswith(tool) for line in declared)
@@ -185,7 +189,7 @@ def test_what_is_said_in_passing_is_so():
 
 def test_every_path_that_is_named_exists():
     names = {name for name in quoted(FENCE.sub("", README)) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name)}
-    assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab"}
+    assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab", "../../components/registry"}
     places = (ROOT, ROOT / "k8s/overlays/production")
     assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
 

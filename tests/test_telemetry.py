@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -20,7 +19,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import serving.telemetry
 from app import create_app
-from conftest import ARTICLE, JSON, ROOT, environment, gunicorn, in_process, over_http, wait_until
+from conftest import ARTICLE, JSON, ROOT, environment, free_port, gunicorn, in_process, over_http, wait_until
 from serving.telemetry import BUCKETS, IN_FLIGHT, PID, STEP, STEPS
 from test_app import NAMES, SETOSA, VERSION, VIRGINICA, assert_json, predict
 
@@ -234,12 +233,6 @@ def test_more_workers_than_rows_share_one(app):
     assert scrape(call)["rows_total", VERSION] == 1
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 def test_a_port_of_their_own_takes_metrics_and_drift_away_from_the_public_one(serve):
     port = free_port()
     service = serve(METRICS_PORT=port, API_KEYS="one")
@@ -331,7 +324,7 @@ APP = create_app()
 @given(st.lists(st.integers(0, 5 * STEPS), min_size=1, max_size=40).map(sorted))
 def test_the_window_holds_what_came_in_its_steps(steps):
     telemetry = APP.extensions["telemetry"]
-    telemetry.table[:] = 0
+    telemetry.rows[:] = 0
     with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
         for step in steps:
             patch.setattr(serving.telemetry.time, "monotonic", lambda step=step: float(step * STEP))

@@ -1,6 +1,7 @@
 """train.py as a program: what it writes, and when it does not."""
 
 import hashlib
+import re
 import resource
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import joblib
 import msgspec
 import numpy as np
 import pytest
+import yaml
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
 
 from conftest import ROOT
 from serving.model import Card, load
@@ -32,6 +35,10 @@ def trained(tmp_path_factory):
 
 def card_of(path):
     return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Card)
+
+
+def digest(*arrays):
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def test_two_runs_write_the_same_bytes_and_nothing_else(trained, tmp_path):
@@ -55,7 +62,9 @@ def test_the_card_says_what_is_so(trained):
     path, report = trained
     iris, card = load_iris(), card_of(path)
     assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert card.data["sha256"] == hashlib.sha256(iris.data.tobytes() + iris.target.tobytes()).hexdigest()
+    assert card.data["sha256"] == digest(iris.data, iris.target)
+    _, held, _, truth = train_test_split(iris.data, iris.target, test_size=30, stratify=iris.target, random_state=0)
+    assert card.data["held_out_sha256"] == digest(held, truth)
     assert (card.name, card.estimator, card.rows) == ("iris", "LogisticRegression(max_iter=200)", 150)
     assert card.libraries["python"] == ".".join(map(str, sys.version_info[:3]))
     assert [(c.value, c.label, c.share) for c in card.classes] == [
@@ -82,6 +91,37 @@ def test_the_committed_pair_belongs_together_and_came_from_this_script(trained):
     # Another processor may round the coefficients otherwise, and so change the digest; nothing else may differ.
     for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):
         assert getattr(committed, name) == getattr(again, name)
+
+
+def test_the_held_out_rows_are_written_where_that_is_asked_for(tmp_path):
+    done = train("--output", tmp_path / "model.pkl", "--held-out", tmp_path / "held_out.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = (tmp_path / "held_out.csv").read_text()
+    assert written == (ROOT / "held_out.csv").read_text()
+    head, *lines = [line.split(",") for line in written.splitlines()]
+    labels = load_iris().target_names.tolist()
+    counts = np.zeros((3, 3), dtype=int)
+    for actual, predicted in lines:
+        counts[labels.index(actual), labels.index(predicted)] += 1
+    assert head == ["actual", "predicted"]
+    assert counts.tolist() == card_of(tmp_path / "model.pkl").metrics["held_out"]["confusion_matrix"]
+
+
+def test_the_lock_of_dvc_names_what_is_committed():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]["train"]
+    for out in lock["outs"]:
+        assert out["md5"] == hashlib.md5((ROOT / out["path"]).read_bytes()).hexdigest()
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]
+    assert stage["cmd"] == lock["cmd"]
+    assert {one["path"] for one in lock["deps"]} == set(stage["deps"])
+
+
+def test_to_register_needs_an_environment_and_one_line_says_so(tmp_path):
+    done = train("--output", tmp_path / "model.pkl", "--register", "iris", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    said = r"the registry needs \w+: make install-registry, then \.venv-registry/bin/python\n"
+    assert re.fullmatch(said, done.stderr)
+    assert not (tmp_path / "model.pkl").exists()
 
 
 def test_a_full_disk_leaves_the_old_files(tmp_path):
