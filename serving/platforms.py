@@ -13,7 +13,7 @@ from serving import __version__
 from serving.contracts import Rows, Tabular
 from serving.model import Model
 from serving.oip import Infer
-from serving.telemetry import PID
+from serving.telemetry import PID, current
 from serving.wire import CSV, JSON, accepted, answer, answered, body, check_ready, scored, served
 
 VERTEX = "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
@@ -110,10 +110,11 @@ def infer(**names: str) -> Response:
     """Score tensors, in JSON or binary (Open Inference V2)."""
     check_names(names)
     accepted(JSON, BINARY)
-    contract = contracts().infer
-    rows, asked = contract.decode(body(BINARY, ""), request.headers.get("Inference-Header-Content-Length"))
-    content, length = contract.encode(asked, rows, scored(rows, "$.inputs"), contracts().name)
-    response = Response(content, mimetype=BINARY if length else JSON, headers={"X-Model-Version": served().version})
+    known = contracts()
+    rows, asked = known.infer.decode(body(BINARY, ""), current().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"))
+    content, length = known.infer.encode(asked, rows, scored(rows, "$.inputs"), known.name)
+    headers = {"X-Model-Version": known.infer.model.version}
+    response = Response(content, content_type=BINARY if length else JSON, headers=headers)
     if length:
         response.headers["Inference-Header-Content-Length"] = str(length)
     return response

@@ -41,7 +41,7 @@ def body(*also: str) -> bytes:
 
 def accepted(*types: str) -> str:
     """Return the one of `types` that Accept prefers, the first where it does not say. Raises NotAcceptable."""
-    if not request.headers.get("Accept"):
+    if not current().environ.get("HTTP_ACCEPT"):
         return types[0]
     named = list(request.accept_mimetypes.values())  # among equals the client's order counts
     best = request.accept_mimetypes.best_match(
@@ -62,8 +62,9 @@ def limit_rows(rows: int, at: str) -> None:
 def scored(rows: Floats, at: str) -> Array:
     """Return the predictions for `rows`, of shape (rows, features), and count them. Raises as its parts do."""
     limit_rows(len(rows), at)
-    prediction = served().predict(rows)
-    current_app.extensions["telemetry"].observe(rows, prediction.tolist())
+    parts = current_app.extensions
+    prediction: Array = parts["model"].predict(rows)
+    parts["telemetry"].observe(rows, prediction.tolist())
     return prediction
 
 
