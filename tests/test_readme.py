@@ -15,7 +15,7 @@ import serve
 from app import DEFAULTS, create_app
 from conftest import ROOT
 from serving.drift import FEW, LEVEL, MINOR
-from serving.http1 import HELD
+from serving.http1 import FIELDS, HEAD, HELD
 from serving.worker import SHORT, SLOW, Worker
 from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
 from test_monitoring import ALERTS
@@ -143,6 +143,8 @@ def test_what_is_said_in_passing_is_so():
     assert f"Kubernetes {OLDEST_KUBERNETES} or newer" in README
     assert f"{GUNICORN['worker_connections']} clients a worker and {HELD // 2**20} MiB" in README
     assert f"A request has {GUNICORN['timeout']} s to arrive" in README
+    assert f"| The request took more than {GUNICORN['timeout']} s to arrive |" in README
+    assert f"More than {HEAD // 1024} KiB or {FIELDS} fields of headers" in README
     assert f"Bodies above {SHORT // 1024} KiB, and paths that take more than {SLOW * 1000:.0f} ms" in FLAT
     assert f"by {GUNICORN['threads']} threads a worker" in README
     assert (
