@@ -159,7 +159,7 @@ def served(command, env, cwd=ROOT, path="/predict", body=ARTICLE):
         try:
             while True:
                 try:
-                    assert b"0" in ask(path, body=body)
+                    assert b"[0]" in ask(path, body=body).replace(b" ", b"")
                     break
                 except OSError as error:
                     if process.poll() is not None or time.perf_counter() - began > 90:

@@ -106,11 +106,6 @@ class Connection(asyncio.Protocol):
             self.queue()
             self.ended = True
 
-    def eof_received(self) -> bool:
-        """Close, or return True where the client still waits for an answer."""
-        self.ended = True
-        return self.busy or bool(self.waiting)
-
     # What the parser finds.
 
     def on_message_begin(self) -> None:

@@ -291,62 +291,57 @@ def test_idle_and_slow_clients_hold_up_nobody(serve):
         client.close()
 
 
-def test_a_long_request_does_not_hold_up_the_probes(serve):
-    service = serve(WEB_CONCURRENCY="1", MAX_BODY_BYTES="100000000", MAX_ROWS="1000000")
-    long = msgspec.json.encode({"features": [SETOSA] * 10_000})
-    client = Raw(service.address, (POST % len(long) + b"\r\n" + long) * 20)
-    order = []
+HOLD = """
 
-    def probe():
-        while "long" not in order[-1:] or order.count("long") < 20:
-            assert service.call("GET", "/healthz").status == 200
-            order.append("probe")
-            if order.count("long") >= 20:
-                return
-
-    prober = threading.Thread(target=probe)
-    prober.start()
-    for _ in range(20):
-        assert client.answer()[0] == 200
-        order.append("long")
-    prober.join()
-    client.close()
-    # Between the first long answer and the last there were many of the others.
-    assert order[order.index("long") :].count("probe") > 5
-
-
-SLOW = """
-
-@api.post("/slow")
-def slow():
+@api.post("/hold")
+def hold():
     import time
-    end = time.thread_time() + 0.2
-    while time.thread_time() < end:
-        pass
+    end = time.thread_time() + 0.02 * (len(body()) < 100)
+    while time.thread_time() < end or Path("hold").exists():
+        time.sleep(0.001 * (time.thread_time() > end))
     return answer({})
 
 """
 
 
-def test_a_slow_model_goes_to_a_thread_and_the_probes_stay(serve, checkout):
+@pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
+def test_what_takes_long_does_not_hold_up_the_probes(serve, checkout, sent):
     program = (checkout / "app.py").read_text()
-    (checkout / "app.py").write_text(
-        program.replace("\n\ntry:\n    app = create_app()", f"{SLOW}\n\ntry:\n    app = create_app()")
-    )
+    (checkout / "app.py").write_text(program.replace("\n\ntry:", f"{HOLD}\n\ntry:"))
     service = serve(checkout, WEB_CONCURRENCY="1")
-    assert service.call("POST", "/slow").status == 200
-    # Now known to be slow: three at once take their time, and others are answered meanwhile.
-    clients = [Raw(service.address, b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") for _ in range(3)]
-    for _ in range(10):
-        assert service.call("GET", "/healthz").status == 200
-    for client in clients:
-        client.socket.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            client.socket.recv(1)
-        client.socket.settimeout(20)
-    for client in clients:
-        assert client.answer()[0] == 200
-        client.close()
+    if sent == b"{}":  # once it took its time, it is known to
+        assert service.call("POST", "/hold", sent, JSON).status == 200
+    (checkout / "hold").touch()
+    data = (POST % len(sent)).replace(b"/predict", b"/hold") + b"\r\n" + sent
+    clients = [Raw(service.address, data) for _ in range(3)]
+    for path in ("/healthz", "/readyz") * 5:
+        assert service.call("GET", path).status == 200
+    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    (checkout / "hold").unlink()
+    assert [client.answer()[0] for client in clients] == [200] * 3
+
+
+def test_a_path_that_is_quick_again_comes_back_from_its_thread(serve, checkout):
+    program = (checkout / "app.py").read_text()
+    (checkout / "app.py").write_text(program.replace("\n\ntry:", f"{HOLD}\n\ntry:"))
+    service = serve(checkout, WEB_CONCURRENCY="1")
+    [worker] = service.workers()
+    threads = lambda: len(list(Path(f"/proc/{worker}/task").iterdir()))  # noqa: E731
+    quick = b"%200d" % 1
+    for _ in range(3):
+        service.call("POST", "/hold", quick, JSON)
+    assert threads() == 1
+    service.call("POST", "/hold", b"{}", JSON)
+    service.call("POST", "/hold", quick, JSON)
+    assert threads() == 2
+    (checkout / "hold").touch()
+    asking = Raw(service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick)
+    probing = Raw(service.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    probing.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):  # the loop itself is at it
+        probing.answer()
+    (checkout / "hold").unlink()
+    assert asking.answer()[0] == 200
 
 
 def test_clients_that_leave_leave_no_trace(serve):
@@ -429,6 +424,14 @@ def test_bodies_that_wait_are_bounded_together(serve):
     for client in clients:
         client.close()
     wait_until(lambda: service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER)
+
+
+def test_bodies_that_were_answered_make_room(service):
+    padded = ARTICLE.ljust(2**20)
+    client = Raw(service.address)
+    for _ in range(HELD // 2**20 + 5):
+        client.send(POST % len(padded) + b"\r\n" + padded)
+        assert client.answer()[0] == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
