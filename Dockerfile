@@ -31,6 +31,25 @@ WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "serving.registry"]
 
+# `--target batch`: the nightly job, and the workers of its cluster. The service needs none of what it adds.
+FROM build AS build-batch
+COPY requirements-batch.txt /tmp/
+RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement /tmp/requirements-batch.txt \
+    && find /venv -type d -name tests -prune -exec rm -r {} +
+COPY batch.py ./
+RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
+
+FROM python AS batch
+COPY --from=build-batch /venv /venv
+COPY --from=build-batch /app /app
+# Wherever a worker of Dask is started, it finds the code.
+ENV PATH=/venv/bin:$PATH PYTHONPATH=/app
+WORKDIR /app
+USER 10001:10001
+ENTRYPOINT ["python", "batch.py"]
+
+# The last stage is what `docker build .` makes: the service.
 FROM python
 COPY --from=build /venv /venv
 COPY --from=build /app /app

@@ -21,7 +21,7 @@ CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
 IMAGE_NOW = $(shell sed -n 's/.*newName: //p' k8s/overlays/staging/kustomization.yaml)
 NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml) \
-	k8s/components/registry/kustomization.yaml
+	k8s/components/registry/kustomization.yaml k8s/components/batch/kustomization.yaml
 OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
 
 .PHONY: help
@@ -56,6 +56,11 @@ install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC, into .ven
 test-registry: .venv-registry/dev ## Try the registries: a real MLflow server, SageMaker's as moto has it, DVC (installs into .venv-registry)
 	.venv-registry/bin/pytest tests/test_registry.py tests/test_dvc.py tests/test_life.py
 
+.PHONY: test-batch
+test-batch: .venv-batch/dev ## Try batch.py: files, faults, a Dask cluster, a real broker (needs Debian's redis-server)
+	@command -v redis-server redis-cli >/dev/null || { echo "needs both: apt-get install redis-server"; exit 2; }
+	.venv-batch/bin/pytest tests/test_batch.py tests/test_batch_cluster.py
+
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile
 	$(BIN)/ruff check
@@ -68,6 +73,17 @@ lint: .venv/dev ## Check style, types, workflows and the Dockerfile
 
 .PHONY: install
 install: .venv/dev ## Install everything that the tasks above need, into .venv
+
+.PHONY: install-batch
+install-batch: .venv-batch/batch ## Install what batch.py needs, into .venv-batch
+
+.PHONY: bench-batch
+bench-batch: .venv-bench/bench ## Measure batch.py beside pandas, and on a cluster (half an hour, 8 GB of disk)
+	for rows in 5000000 50000000; do for format in csv parquet; do \
+		.venv-bench/bin/python bench/batch.py --rows $$rows --format $$format --rounds $$((rows < 10000000 ? 5 : 1)) || exit 1; \
+	done; done
+	.venv-bench/bin/python bench/batch.py --rows 50000000 --format parquet --cluster --rounds 2
+	.venv-bench/bin/python bench/batch.py --http
 
 .PHONY: train
 train: .venv/serving ## Train, and write model.pkl and model.json
@@ -86,6 +102,8 @@ lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
 	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry.txt --group registry --constraints requirements.txt
 	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements-registry.txt --constraints requirements-dev.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements-batch.txt --group batch --constraints requirements-dev.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements-bench.txt --group batch --group bench --constraints requirements-batch.txt
 
 .PHONY: image
 image: ## Build the image (needs docker or podman)
@@ -124,9 +142,9 @@ verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha25
 	cosign verify --certificate-identity '$(REPO_NOW)/.github/workflows/release.yml@refs/heads/main' \
 		--certificate-oidc-issuer https://token.actions.githubusercontent.com '$(IMAGE_NOW)@$(DIGEST)'
 
-.venv/bin/python:
+%/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which: make PYTHON=python3.13 ...")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $*
 
 # The stamps: an environment is made once, and again when its lock changes.
 .venv/serving: requirements.txt | .venv/bin/python
@@ -145,6 +163,18 @@ verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha25
 .venv-registry/dev: requirements-registry-dev.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-registry
 	.venv-registry/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-batch/batch: requirements-batch.txt | .venv-batch/bin/python
+	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-batch/dev: requirements-dev.txt .venv-batch/batch
+	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-bench/bench: requirements-bench.txt | .venv-bench/bin/python
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 .venv/crds: | .venv/bin/python

@@ -23,10 +23,12 @@ import pytest
 from app import create_app
 
 ROOT = Path(__file__).parent.parent
-# These have environments of their own: make test-clients, make test-registry.
+# These have environments of their own: make test-clients, make test-registry, make test-batch.
 collect_ignore = ["clients"]
 if not importlib.util.find_spec("mlflow"):
     collect_ignore += ["test_dvc.py", "test_life.py", "test_registry.py"]
+if not importlib.util.find_spec("distributed"):
+    collect_ignore += ["test_batch.py", "test_batch_cluster.py"]
 JSON = {"Content-Type": "application/json"}
 PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
 ARTICLE = b'{"features":[5.1, 3.5, 1.4, 0.2]}'

@@ -93,7 +93,7 @@ def test_every_rendered_object_is_valid_where_it_says_it_runs(overlay):
 def test_no_manifest_is_an_orphan():
     # What begins a tree, and what README says how to add.
     listed = {ROOT / "k8s" / name for name in ("argocd", "argocd/experiment.yaml", "components/ab")}
-    listed.add(ROOT / "k8s/components/registry")
+    listed |= {ROOT / "k8s/components/batch", ROOT / "k8s/components/registry"}
     for application in ARGO:
         if application["kind"] == "Application":
             listed.add(ROOT / application["spec"]["source"]["path"])
@@ -314,6 +314,39 @@ def test_with_the_component_registry_pods_pull_the_version_that_they_serve_and_c
         assert added == {"to": [to], "ports": [{"protocol": "TCP", "port": int(port)}]}
 
 
+def test_the_nightly_batch_is_restricted_and_alone_and_ends(copy):
+    overlay = copy / "k8s/overlays/production/kustomization.yaml"
+    overlay.write_text(overlay.read_text().replace("components:\n", "components:\n  - ../../components/batch\n"))
+    rendered = {(one["kind"], one["metadata"]["name"]): one for one in render(overlay.parent)}
+    added = {kind for kind, name in rendered if name == "ml-model-batch"}
+    assert added == {"CronJob", "NetworkPolicy", "PersistentVolumeClaim", "ServiceAccount"}
+    for kind in added:
+        kubernetes_validate.validate(rendered[kind, "ml-model-batch"], OLDEST_KUBERNETES, strict=True)
+    spec = rendered["CronJob", "ml-model-batch"]["spec"]
+    job = spec["jobTemplate"]["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] >= 100
+    assert {"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= spec.keys()
+    assert {"activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"} <= job.keys()
+    pod = job["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["securityContext"] == POD["securityContext"] | {"fsGroup": POD["securityContext"]["runAsGroup"]}
+    assert container["securityContext"] == CONTAINER["securityContext"]
+    assert pod["automountServiceAccountToken"] is False and pod["restartPolicy"] == "Never"
+    assert pod["serviceAccountName"] == rendered["ServiceAccount", "ml-model-batch"]["metadata"]["name"]
+    resources = container["resources"]
+    assert resources["limits"] == {"memory": resources["requests"]["memory"]} and "cpu" in resources["requests"]
+    assert re.fullmatch(rf"{WORKFLOWS['release.yml']['env']['IMAGE']}@{DIGEST.pattern}", container["image"])
+    [mount], [volume] = container["volumeMounts"], pod["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == "ml-model-batch"
+    source, target, *words = container["args"]
+    assert source.startswith(mount["mountPath"]) and target.startswith(mount["mountPath"])
+    assert words == ["--on-error", "skip"] and '["python", "batch.py"]' in instructions("ENTRYPOINT")
+    policy = rendered["NetworkPolicy", "ml-model-batch"]["spec"]
+    labels = job["template"]["metadata"]["labels"]
+    assert policy == {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress", "Egress"]}
+    assert not the("Service")["spec"]["selector"].items() <= labels.items()
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_pod_sets_only_what_the_program_reads(overlay):
     [container] = the("Deployment", overlay)["spec"]["template"]["spec"]["containers"]
@@ -377,7 +410,7 @@ def test_to_adopt_it_is_one_step_and_nothing_else_needs_an_edit(copy):
     assert make(copy, "adopt", f"REPO={repo}.git", f"IMAGE={image}").returncode == 0
     after = texts(copy)
     changed = [line for name in after for line in after[name].splitlines() if line not in before[name].splitlines()]
-    assert len(changed) == 9 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
+    assert len(changed) == 10 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
     assert not [name for name, text in after.items() if re.search(r"example/|\bexample\.", text)]
     signed = make(copy, "--dry-run", "verify", "DIGEST=sha256:0").stdout
     assert f"{repo}/.github/workflows/release.yml@refs/heads/main" in signed and f"{image}@sha256:0" in signed
@@ -400,6 +433,8 @@ def test_argo_cd_may_sync_what_is_rendered_and_nothing_else():
         assert spec["destination"]["namespace"] == name
     objects = [one for overlay in OVERLAYS for one in RENDERED[overlay]]
     objects += documents(ROOT / "k8s/components/ab/httproute.yaml")
+    objects += [one for path in (ROOT / "k8s/components/batch").glob("*.yaml") for one in documents(path)]
+    objects = [one for one in objects if one["kind"] != "Component"]
     rendered = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in objects}
     assert {(one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]} == rendered
     assert project["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace", "name": "ml-model-*"}]
@@ -467,8 +502,8 @@ def test_ci_runs_what_a_person_runs():
     assert (
         ran
         == {
-            *("lint", "test", "test-crds", "test-monitoring", "test-clients", "test-registry", "image-test"),
-            *("pin", "promote", "verify"),
+            *("lint", "test", "test-crds", "test-monitoring", "test-clients", "test-registry", "test-batch"),
+            *("image-test", "pin", "promote", "verify"),
         }
         and ran <= targets
     )
@@ -536,9 +571,21 @@ def test_locks_hold_what_is_declared_with_hashes_and_no_address():
         "requirements-clients.txt",
         "requirements-registry.txt",
         "requirements-registry-dev.txt",
+        "requirements-batch.txt",
+        "requirements-bench.txt",
     ):
         text = (ROOT / file).read_text()
         assert "://" not in text and "--index-url" not in text and "make lock" in text
+
+
+def test_the_batch_has_its_own_lock_which_agrees_with_the_others():
+    batch, bench = pins("requirements-batch.txt"), pins("requirements-bench.txt")
+    assert set(PROJECT["dependency-groups"]["batch"]) <= batch.keys()
+    assert set(PROJECT["dependency-groups"]["bench"]) <= bench.keys()
+    assert pins("requirements.txt").items() <= batch.items() <= bench.items()
+    development = pins("requirements-dev.txt")
+    assert all(development.get(name, pin) == pin for name, pin in batch.items())  # `make test-batch` has both
+    assert not pins("requirements.txt").keys() & set(PROJECT["dependency-groups"]["batch"])
 
 
 def test_the_image_carries_no_tool():

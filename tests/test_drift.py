@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from serving.drift import FEW, LEVEL, MINOR, Bins, judge, noise, psi, quantile_edges, shares
+from serving.drift import FEW, LEVEL, MANY, MINOR, Bins, judge, noise, psi, quantile_edges, shares
 
 columns = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200).map(np.array)
 
@@ -52,6 +52,14 @@ def test_many_rows_are_counted_as_one_by_one(values, rows):
     bins = Bins([quantile_edges(values), [0, 1, 2.5]])
     one_by_one = np.bincount([cell for row in rows for cell in bins.cells(row)], minlength=bins.size)
     np.testing.assert_array_equal(bins.counts(np.array(rows)), one_by_one)
+
+
+def test_very_many_rows_are_counted_as_in_pieces():
+    bins = Bins([[0, 1, 2.5], [7, 7]])
+    rows = np.random.default_rng(0).choice([-1, 0, 0.5, 1, 2.5, 3, 7, 8], size=(3 * MANY, 2))
+    pieces = sum(bins.counts(piece) for piece in np.split(rows, 6))
+    np.testing.assert_array_equal(bins.counts(rows), pieces)
+    np.testing.assert_array_equal(bins.counts(np.asfortranarray(rows)), pieces)
 
 
 @given(columns)
