@@ -17,7 +17,7 @@ import httptools
 
 HEAD, FIELDS = 65536, 100  # bytes of request line and headers, and how many headers
 HELD = 32 * 2**20  # bytes of bodies that wait, all connections of a worker together
-LINGER, PARTING = 5.0, 1.0  # seconds for what is on its way: after the last answer; to who is idle as the worker stops
+LINGER = 5.0  # seconds for what is on its way: after the last answer; to a client that is idle as the worker stops
 
 Environ = dict[str, Any]
 
@@ -290,5 +290,5 @@ class Connection(asyncio.Protocol):
             if silent > cfg.timeout:
                 self.refuse("408 Request Timeout", f"Expected the whole request within {cfg.timeout} s")
                 self.proceed()
-        elif silent > (cfg.keepalive if self.worker.alive else PARTING):
+        elif silent > (cfg.keepalive if self.worker.alive else LINGER):
             self.transport.close()

@@ -80,6 +80,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.told.wait(), 1)
         self.alive = False
+        # First accept no more, then close: asyncio drops a connection whose listener is closed while it is being made.
+        for listener in self.sockets:
+            self.loop.remove_reader(listener.sock)
+        await asyncio.sleep(0.1)
         for server in listening:
             server.close()
         self.tick()
