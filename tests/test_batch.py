@@ -204,6 +204,11 @@ def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
         (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' is there 2 times"),
         (f"{HEADER},label\n", "column 'label' is there already: --keep the others"),
         (f"{HEADER}\n{GOOD}\n5.1,3.5,one,0.2\n", "row 2 (line 3): 'petal length (cm)': expected a number, got 'one'"),
+        (
+            f"{HEADER}\n5.1,3.5,1.4,1e39\n",
+            "row 1 (line 2): 'petal width (cm)': expected a number within 3.4e+38, got 1e+39",
+        ),
+        (f"{HEADER}\n5.1,3.5,1.4,-inf\n", "row 1 (line 2): 'petal width (cm)': expected a finite number, got -inf"),
         (f'{HEADER},n\n{GOOD},"a\n{GOOD},b\n', "a quotation mark that is not closed"),
     ],
 )
@@ -337,11 +342,30 @@ def test_a_run_that_is_ended_leaves_the_old_output_and_the_next_one_is_right(tmp
     assert listing(target) == ["in.csv"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
+    peaks = []
+    for rows in (1_500_000, 6_000_000):
+        path, some = tmp_path / f"{rows}.{suffix}", table(500_000)
+        writer = (pq.ParquetWriter if suffix == "parquet" else pyarrow.csv.CSVWriter)(path, some.schema)
+        for _ in range(rows // len(some)):
+            writer.write_table(some)
+        writer.close()
+        # A process of a process: what is started counts as having had the memory of who starts it.
+        program = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True)"
+        program += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        command = [sys.executable, "-c", program, *BATCH, path, tmp_path / f"out.{suffix}"]
+        peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
 def test_two_runs_do_not_write_to_one_place(tmp_path):
     place = tmp_path / ".out.csv.batch"
     place.mkdir()
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
-    holder = subprocess.Popen(["flock", place, "sh", "-c", "echo held; read line"], stdin=subprocess.PIPE, stdout=-1)
+    holder = subprocess.Popen(
+        ["flock", "--shared", place, "sh", "-c", "echo held; read line"], stdin=subprocess.PIPE, stdout=-1
+    )
     assert holder.stdout.readline() == b"held\n"
     assert refused(tmp_path / "in.csv", tmp_path / "out.csv") == f"{tmp_path}: another run is writing there"
     holder.communicate(b"\n")
