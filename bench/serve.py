@@ -309,6 +309,7 @@ def soak(requests):
     command, env = OURS
     with served(command, env | {"METRICS_PORT": str(METRICS)}):
         load(10, script=MIXED)  # what is there from the start
+        ask("/metrics", METRICS, None)  # a scrape has series of its own, from the first one on
         while True:
             text = ask("/metrics", METRICS, None).decode()
             samples = [line for line in text.splitlines() if not line.startswith("#")]
