@@ -23,18 +23,35 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import MapAdapter
 
-from serving.contracts import Feedback, Predict, Rows
-from serving.metrics import Metrics
-from serving.model import InvalidInput, Model, ModelError, load
+from serving.contracts import FeedbackDecoder, PredictDecoder, RowDecoder
+from serving.metrics import MetricsRegistry
+from serving.model import InvalidInput, Model, ModelError, load_model
 from serving.openapi import docs
-from serving.platforms import PROBES, Contracts, Name, failure, instances, ping, platforms
-from serving.telemetry import Request, Telemetry, current
-from serving.wire import IMPLIED, OPERATORS, answer, answered, body, check_ready, limit_rows, public_routes
+from serving.platforms import (
+    PROBE_PATHS,
+    NameConverter,
+    ProtocolDecoders,
+    error_body,
+    instances,
+    ping,
+    protocols_blueprint,
+)
+from serving.telemetry import Request, Telemetry, current_request
+from serving.wire import (
+    ADMIN_PATHS,
+    IMPLICIT_METHODS,
+    check_ready,
+    check_row_limit,
+    iter_public_routes,
+    json_response,
+    read_body,
+    versioned_json_response,
+)
 
-SAGEMAKER = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
+SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
 # An environment variable of the same name goes before each, and an argument of create_app before that.
 DEFAULTS: dict[str, Any] = {
-    "MODEL_PATH": str(SAGEMAKER if SAGEMAKER.exists() else Path(__file__).with_name("model.pkl")),
+    "MODEL_PATH": str(SAGEMAKER_MODEL_PATH if SAGEMAKER_MODEL_PATH.exists() else Path(__file__).with_name("model.pkl")),
     "MODEL_SHA256": "",
     "MAX_ROWS": 10_000,
     "MAX_BODY_BYTES": 1_048_576,
@@ -48,11 +65,11 @@ api = Blueprint("api", __name__)
 log = logging.getLogger(__name__)
 
 
-class InvalidSetting(ValueError):
+class ConfigurationError(ValueError):
     """A setting that cannot be what it says; the text is one line."""
 
 
-class Service(Flask):
+class PredictionService(Flask):
     """Flask, but for two things that it does for every request and that no route here asks for."""
 
     request_class = Request
@@ -61,9 +78,9 @@ class Service(Flask):
         """Return what finds the route: by its path alone, whatever host was asked for."""
         if request is None:
             return None
-        asked = request.environ
-        host, path, method = asked.get("HTTP_HOST", ""), asked["PATH_INFO"], asked["REQUEST_METHOD"]
-        return MapAdapter(self.url_map, host, asked["SCRIPT_NAME"], "", asked["wsgi.url_scheme"], path, method)
+        environ = request.environ
+        host, path, method = environ.get("HTTP_HOST", ""), environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        return MapAdapter(self.url_map, host, environ["SCRIPT_NAME"], "", environ["wsgi.url_scheme"], path, method)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: there is no coroutine among the views."""
@@ -75,100 +92,100 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
 
     Raises InvalidSetting and ModelError.
     """
-    app = Service(__name__, static_folder=None)  # a static folder would be a route that nobody asked for
-    app.config.from_mapping(DEFAULTS | settings(os.environ) | overrides)
+    app = PredictionService(__name__, static_folder=None)  # a static folder would be a route that nobody asked for
+    app.config.from_mapping(DEFAULTS | settings_from_env(os.environ) | overrides)
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
-    model = load(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
+    model = load_model(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
     app.extensions["model"] = model
-    rows = Rows(model)
-    app.extensions["predict"] = Predict(model, rows)
-    app.extensions["feedback"] = Feedback(model)
-    app.extensions["api_keys"] = keys(app.config["API_KEYS"])
-    app.extensions["contracts"] = Contracts(model, rows)
-    app.url_map.converters["default"] = Name
+    rows = RowDecoder(model)
+    app.extensions["predict"] = PredictDecoder(model, rows)
+    app.extensions["feedback"] = FeedbackDecoder(model)
+    app.extensions["api_keys"] = parse_api_keys(app.config["API_KEYS"])
+    app.extensions["contracts"] = ProtocolDecoders(model, rows)
+    app.url_map.converters["default"] = NameConverter
     # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
     for name, view, method in (("AIP_HEALTH_ROUTE", ping, "GET"), ("AIP_PREDICT_ROUTE", instances, "POST")):
         if route := app.config[name]:
             if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
-                raise InvalidSetting(f"{name}: expected a path, got {route!r}")
+                raise ConfigurationError(f"{name}: expected a path, got {route!r}")
             app.add_url_rule(route, f"platforms.{view.__name__}", view, methods=[method])
-    probes = app.extensions["probes"] = PROBES | {app.config["AIP_HEALTH_ROUTE"]}
+    probes = app.extensions["probes"] = PROBE_PATHS | {app.config["AIP_HEALTH_ROUTE"]}
     app.register_blueprint(api)
-    app.register_blueprint(platforms)
+    app.register_blueprint(protocols_blueprint)
     app.register_blueprint(docs)
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
-        routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLIED)
+        routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLICIT_METHODS)
     telemetry = Telemetry(routes, model, probes, before.extensions["telemetry"] if before else None)
     app.extensions["telemetry"] = telemetry
-    app.extensions["metrics"] = Metrics(telemetry)
-    app.before_request(telemetry.begin)
+    app.extensions["metrics"] = MetricsRegistry(telemetry)
+    app.before_request(telemetry.start_request)
     app.before_request(authorize)
-    app.after_request(telemetry.finish)
-    app.register_error_handler(HTTPException, explain)
-    app.register_error_handler(InvalidInput, lambda error: explain(BadRequest(str(error))))
+    app.after_request(telemetry.finish_request)
+    app.register_error_handler(HTTPException, handle_http_exception)
+    app.register_error_handler(InvalidInput, lambda error: handle_http_exception(BadRequest(str(error))))
     return app
 
 
-def reload(app: Flask) -> Flask:
+def reload_app(app: Flask) -> Flask:
     """Return a service of what lies at MODEL_PATH now, or `app` where that is the same or must not be served."""
     old: Model = app.extensions["model"]
     telemetry = app.extensions["telemetry"]
     try:
         new = create_app(app, **{name: app.config[name] for name in DEFAULTS})
     except Exception as error:  # whatever it is, what serves must serve on
-        telemetry.refused = str(error).removeprefix(f"{Path(app.config['MODEL_PATH'])}: ")
+        telemetry.reload_error = str(error).removeprefix(f"{Path(app.config['MODEL_PATH'])}: ")
         log.error("not reloaded, version %s serves on: %s", old.version, error)
         return app
-    telemetry.refused = ""
+    telemetry.reload_error = ""
     model: Model = new.extensions["model"]
     log.info("reloaded: version %s, it was %s", model.version, old.version)
     return new if (model.sha256, model.card) != (old.sha256, old.card) else app
 
 
-def settings(environ: Any) -> dict[str, Any]:
+def settings_from_env(environ: Any) -> dict[str, Any]:
     """Return what `environ` says of the names in DEFAULTS; an empty value says nothing. Raises InvalidSetting."""
-    found: dict[str, Any] = {name: environ[name] for name in DEFAULTS if environ.get(name)}
-    for name, text in found.items():
+    values: dict[str, Any] = {name: environ[name] for name in DEFAULTS if environ.get(name)}
+    for name, text in values.items():
         if isinstance(DEFAULTS[name], int):
             if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
-                raise InvalidSetting(f"{name}: expected a whole number above 0, got {text!r}")
-            found[name] = int(text)
-    return found
+                raise ConfigurationError(f"{name}: expected a whole number above 0, got {text!r}")
+            values[name] = int(text)
+    return values
 
 
-def keys(text: str) -> list[bytes]:
+def parse_api_keys(text: str) -> list[bytes]:
     """Return the keys in `text`, separated by commas. Raises InvalidSetting where there is text but no key."""
     found = [key.strip().encode() for key in text.split(",") if key.strip()]
     if text and not found:
-        raise InvalidSetting("API_KEYS: set, but names no key")
+        raise ConfigurationError("API_KEYS: set, but names no key")
     return found
 
 
 @api.post("/predict")
 def predict() -> Response:
     """Score one row or many, given as numbers or by name."""
-    parts = current_app.extensions
-    model: Model = parts["model"]
-    rows, outputs = parts["predict"].decode(body())
-    limit_rows(len(rows), "$.features")
+    extensions = current_app.extensions
+    model: Model = extensions["model"]
+    rows, outputs = extensions["predict"].decode(read_body())
+    check_row_limit(len(rows), "$.features")
     prediction = model.predict(rows).tolist()
-    parts["telemetry"].observe(rows, prediction)
-    members = {"prediction": prediction}
+    extensions["telemetry"].record_predictions(rows, prediction)
+    payload = {"prediction": prediction}
     if "label" in outputs:
-        members["label"] = [model.labels[value] for value in prediction]
+        payload["label"] = [model.labels[value] for value in prediction]
     if "probability" in outputs:
-        members["probability"] = model.probabilities(rows).tolist()
-    return answer(members, {"X-Model-Version": model.version})
+        payload["probability"] = model.probabilities(rows).tolist()
+    return json_response(payload, {"X-Model-Version": model.version})
 
 
 @api.post("/feedback")
 def feedback() -> Response:
     """Count predictions against the truth, once that is known."""
-    prediction, actual = current_app.extensions["feedback"].decode(body())
-    limit_rows(len(actual), "$.actual")
-    current_app.extensions["telemetry"].feedback(prediction, actual)
-    return answer({"counted": len(actual)})
+    prediction, actual = current_app.extensions["feedback"].decode(read_body())
+    check_row_limit(len(actual), "$.actual")
+    current_app.extensions["telemetry"].record_feedback(prediction, actual)
+    return json_response({"counted": len(actual)})
 
 
 @api.get("/")
@@ -177,30 +194,30 @@ def index() -> Response:
     model: Model = current_app.extensions["model"]
     routes = [
         {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
-        for rule, method in public_routes()
+        for rule, method in iter_public_routes()
     ]
-    described = {
+    model_info = {
         "name": model.card.name if model.card else None,
         "version": model.version,
         "features": model.features,
         "classes": list(model.labels.values()),
     }
-    return answered({"status": "alive", "model": described, "routes": routes})
+    return versioned_json_response({"status": "alive", "model": model_info, "routes": routes})
 
 
 @api.get("/healthz")
 def healthz() -> Response:
     """Say that the process answers."""
-    return answer({"status": "alive"})
+    return json_response({"status": "alive"})
 
 
 @api.get("/readyz")
 def readyz() -> Response:
     """Say whether the model answers its reference rows as its card says."""
     check_ready()
-    refused = current_app.extensions["telemetry"].refused
+    reload_error = current_app.extensions["telemetry"].reload_error
     # Still ready: what it serves is what it served before.
-    return answered({"status": "ready"} | ({"reload": refused} if refused else {}))
+    return versioned_json_response({"status": "ready"} | ({"reload": reload_error} if reload_error else {}))
 
 
 @api.get("/metrics")
@@ -213,26 +230,26 @@ def metrics() -> Response:
 @api.get("/drift")
 def drift() -> Response:
     """Say how the last hour's rows differ from those the model was trained on."""
-    return answer(current_app.extensions["telemetry"].drift())
+    return json_response(current_app.extensions["telemetry"].drift_report())
 
 
 def authorize() -> None:
     """Let through who has a key, probes, and who asks on METRICS_PORT; raise Unauthorized or NotFound for others."""
-    asked = current()
+    current = current_request()
     if port := current_app.config["METRICS_PORT"]:
         # The listener's own port: what a client says in Host does not count.
-        if (asked.environ["SERVER_PORT"] == port) != (asked.path in OPERATORS):
+        if (current.environ["SERVER_PORT"] == port) != (current.path in ADMIN_PATHS):
             raise NotFound
-        if asked.path in OPERATORS:
+        if current.path in ADMIN_PATHS:
             return
     expected: list[bytes] = current_app.extensions["api_keys"]
     if not expected:
         return
-    rule = asked.url_rule
-    if rule and rule.rule in current_app.extensions["probes"] and asked.method != "POST":
+    rule = current.url_rule
+    if rule and rule.rule in current_app.extensions["probes"] and current.method != "POST":
         return
-    sent = asked.authorization
-    token = sent.token or "" if sent and sent.type == "bearer" else ""
+    credentials = current.authorization
+    token = credentials.token or "" if credentials and credentials.type == "bearer" else ""
     # Every key is compared, each in constant time: how long it takes says nothing about which was close.
     if not any([hmac.compare_digest(token.encode("latin-1", "replace"), key) for key in expected]):  # noqa: C419
         raise Unauthorized(
@@ -240,7 +257,7 @@ def authorize() -> None:
         )
 
 
-def explain(error: HTTPException) -> ResponseReturnValue:
+def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
     """Return `error` as JSON, with the headers that belong to it, such as Allow."""
     if isinstance(error, NotFound | MethodNotAllowed):
         text = f"{request.method} {request.path}: {error.name}"
@@ -249,14 +266,14 @@ def explain(error: HTTPException) -> ResponseReturnValue:
     else:
         text = error.description or error.name
     response = error.get_response()
-    response.data = answer(failure(request.path, response.status_code, text)).data
+    response.data = json_response(error_body(request.path, response.status_code, text)).data
     response.content_type = "application/json"
     return response
 
 
 try:
     app = create_app()
-except (InvalidSetting, ModelError) as error:
+except (ConfigurationError, ModelError) as error:
     sys.exit(str(error))  # one line and status 1, not a traceback
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from serving.telemetry import logging_config  # noqa: E402
 wsgi_app = "app:app"
 
 
-def number(name: str, default: str, least: int, most: int) -> str:
+def int_from_env(name: str, default: str, least: int, most: int) -> str:
     """Return the whole number that the environment says, or end with one line."""
     text = os.environ.get(name, default) or default
     if text and not (re.fullmatch("0|[1-9][0-9]{0,8}", text) and least <= int(text) <= most):
@@ -27,21 +27,21 @@ def number(name: str, default: str, least: int, most: int) -> str:
     return text
 
 
-port = number("PORT", "5000", 0, 65535)
-metrics_port = number("METRICS_PORT", "", 1, 65535)
+port = int_from_env("PORT", "5000", 0, 65535)
+metrics_port = int_from_env("METRICS_PORT", "", 1, 65535)
 # The port that a platform calls: Vertex AI says which, SageMaker calls 8080 unless it says so.
-called = number("AIP_HTTP_PORT", "", 1, 65535) or port
-sagemaker = number("SAGEMAKER_BIND_TO_PORT", "8080", 1, 65535)
+public_port = int_from_env("AIP_HTTP_PORT", "", 1, 65535) or port
+sagemaker_port = int_from_env("SAGEMAKER_BIND_TO_PORT", "8080", 1, 65535)
 if Path(sys.argv[0]).name == "serve":  # so SageMaker starts it
-    called = sagemaker
-bind = [f"0.0.0.0:{called}"]
-if called != port:
+    public_port = sagemaker_port
+bind = [f"0.0.0.0:{public_port}"]
+if public_port != port:
     bind.append(f"127.0.0.1:{port}")  # the image's HEALTHCHECK goes on asking where it always does
 if metrics_port:
     bind.append(f"0.0.0.0:{metrics_port}")
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
-workers = int(number("WEB_CONCURRENCY", "2", 1, 1000))
+workers = int(int_from_env("WEB_CONCURRENCY", "2", 1, 1000))
 # An event loop: a slow or silent client costs a socket and no thread; serving/worker.py says what it is beside others.
 worker_class = "serving.worker.Worker"
 # For long bodies and slow models. Four: the worst body costs 35 MB while it is decoded, and the pod's memory has to do.
@@ -91,7 +91,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in that row; the application was loaded before the fork."""
-    server.app.wsgi().extensions["telemetry"].enter(worker.row)
+    server.app.wsgi().extensions["telemetry"].attach(worker.row)
 
 
 def on_reload(server: Any) -> None:
@@ -102,5 +102,5 @@ def on_reload(server: Any) -> None:
     import app
 
     gc.unfreeze()
-    app.app = server.app.callable = app.reload(server.app.wsgi())  # under both names, so that the old one goes
+    app.app = server.app.callable = app.reload_app(server.app.wsgi())  # under both names, so that the old one goes
     when_ready(server)

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
 
-from serving.drift import quantile_edges, shares
-from serving.model import Class, Feature, save
+from serving.drift import bin_shares, quantile_edges
+from serving.model import ClassInfo, FeatureInfo, save_model
 
 SEED = 0
 FOLDS = 5
@@ -53,23 +53,23 @@ def main() -> None:
 
     # What is served has seen every row, like the model measured in each fold but with all the data.
     estimator.fit(X, y)
-    card = save(
+    card = save_model(
         options.output,
         estimator,
         name="iris",
         features=[
-            Feature(
+            FeatureInfo(
                 name=name,
                 unit=name.partition("(")[2].rstrip(")") or None,
                 minimum=float(column.min()),
                 maximum=float(column.max()),
                 edges=(edges := quantile_edges(column)).tolist(),
-                shares=shares(column, edges).tolist(),
+                shares=bin_shares(column, edges).tolist(),
             )
             for name, column in zip(data.feature_names, X.T, strict=True)
         ],
         classes=[
-            Class(value=int(value), label=label, share=float((y == value).mean()))
+            ClassInfo(value=int(value), label=label, share=float((y == value).mean()))
             for value, label in zip(estimator.classes_, labels, strict=True)
         ],
         rows=len(X),

@@ -7,16 +7,16 @@ import numpy as np
 from sklearn.datasets import load_iris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from serving.drift import Bins, judge, quantile_edges
+from serving.drift import FeatureBins, assess_drift, quantile_edges
 
 rng = np.random.default_rng(0)
 
 
 def drifting(rows, training, columns):
     """Return whether a service with a model trained on `training` would say so of these rows."""
-    bins = Bins([quantile_edges(column) for column in training.T])
+    bins = FeatureBins([quantile_edges(column) for column in training.T])
     live, reference = (np.split(bins.counts(some), bins.starts[1:-1]) for some in (rows, training))
-    return "drifting" in {judge(a, b, columns)["verdict"] for a, b in zip(live, reference, strict=True)}
+    return "drifting" in {assess_drift(a, b, columns)["verdict"] for a, b in zip(live, reference, strict=True)}
 
 
 print("No drift, four independent features, 1,000 windows: the share that is called drifting")

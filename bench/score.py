@@ -14,9 +14,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from app import create_app
-from serving.model import load
+from serving.model import load_model
 
-model = load(Path(__file__).parent.parent / "model.pkl")
+model = load_model(Path(__file__).parent.parent / "model.pkl")
 for n in (1, 100, 10_000):
     rows = np.tile([[5.1, 3.5, 1.4, 0.2]], (n, 1))
     rounds = 20_000 // (n // 10 + 10)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 
-def ask(url: str, body: Any = None) -> tuple[int, str | None, Any]:
+def send_request(url: str, body: Any = None) -> tuple[int, str | None, Any]:
     """Return status, model version and decoded answer of a GET, or of a POST of `body`. Raises OSError."""
     key = os.environ.get("API_KEYS", "").split(",")[0].strip()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
@@ -28,7 +28,7 @@ def ask(url: str, body: Any = None) -> tuple[int, str | None, Any]:
         return answer.status, answer.headers["X-Model-Version"], msgspec.json.decode(answer.read())
 
 
-def check(url: str, card: dict[str, Any]) -> list[str]:
+def find_failures(url: str, card: dict[str, Any]) -> list[str]:
     """Return what the service at `url` answers otherwise than `card` says. Raises OSError."""
     version, reference = card["sha256"][:12], card["reference"]
     rows = [row["features"] for row in reference]
@@ -42,18 +42,18 @@ def check(url: str, card: dict[str, Any]) -> list[str]:
         ("rows as arrays", "/predict", {"features": rows, "outputs": outputs}, full),
         ("rows by name", "/predict", {"features": named}, expected),
     ):
-        status, answered, members = ask(url + path, body)
+        status, answered, members = send_request(url + path, body)
         if (status, answered, members.keys()) != (200, version, good.keys()):
             faults.append(f"{what}: expected 200 from version {version}, got {status} from {answered}: {members}")
-        elif not all(same(members[name], value) for name, value in good.items()):
+        elif not all(values_match(members[name], value) for name, value in good.items()):
             faults.append(f"{what}: expected {good}, got {members}")
-    status, _, members = ask(url + "/predict", {"features": []})
+    status, _, members = send_request(url + "/predict", {"features": []})
     if (status, list(members)) != (400, ["error"]):
         faults.append(f"no rows: expected 400 and an error, got {status}: {members}")
     return faults
 
 
-def same(found: Any, expected: Any) -> bool:
+def values_match(found: Any, expected: Any) -> bool:
     """Return whether two answers are one, up to what another processor makes of the same sum."""
     try:
         return bool(np.allclose(found, expected, rtol=1e-6, atol=1e-9))
@@ -66,7 +66,7 @@ def main() -> None:
     model = os.environ.get("MODEL_PATH") or Path(__file__).parent.with_name("model.pkl")
     card = msgspec.json.decode(Path(model).with_suffix(".json").read_bytes())
     try:
-        faults = check(sys.argv[1], card)
+        faults = find_failures(sys.argv[1], card)
     except OSError as error:
         faults = [f"{sys.argv[1]}: {error}"]
     if faults:

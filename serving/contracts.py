@@ -16,7 +16,7 @@ Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Output = Literal["label", "probability"]
 
 
-class Rows:
+class RowDecoder:
     """A model's rows as JSON writes them: in the order of its features, or by their names.
 
     The types are what msgspec decodes to; what JSON Schema can say beyond them stands in their `extra_json_schema`, for
@@ -31,36 +31,36 @@ class Rows:
         as_wide = {"minItems": self.width, "maxItems": self.width}
         positions, names = {"items": {"type": "array"}, "minItems": 1}, {"items": {"type": "object"}, "minItems": 1}
         one = {"items": {"type": "number"}, **as_wide}
-        row: Any = _hinted(list[Number], as_wide)
-        column: Any = _hinted(list[Number], {"minItems": 1})
+        row: Any = _with_json_schema(list[Number], as_wide)
+        column: Any = _with_json_schema(list[Number], {"minItems": 1})
         named: Any = msgspec.defstruct("Row", [(f, Number) for f in fields], rename=fields, forbid_unknown_fields=True)
         columns: Any = msgspec.defstruct(
             "Columns", [(f, column) for f in fields], rename=fields, forbid_unknown_fields=True
         )
-        order: Any = _hinted(
+        order: Any = _with_json_schema(
             list[str | int], as_wide | {"allOf": [{"items": {"enum": model.features}}], "uniqueItems": True}
         )
-        table: Any = _hinted(list[row], {"minItems": 1})
+        table: Any = _with_json_schema(list[row], {"minItems": 1})
         split: Any = msgspec.defstruct(
             "Split", [("data", table), ("columns", order | UnsetType, UNSET), ("index", list[Any] | UnsetType, UNSET)]
         )
         self.named, self.columns, self.split = named, columns, split
-        self.records = _hinted(list[named], {"minItems": 1})
-        self.many = _hinted(list[row | named], {"anyOf": [positions, names]})
-        self.any = _hinted(list[Number | row | named], {"anyOf": [positions, names, one]})
-        self.bare = _hinted(list[Number | row], {"anyOf": [positions, one]})
+        self.records = _with_json_schema(list[named], {"minItems": 1})
+        self.many = _with_json_schema(list[row | named], {"anyOf": [positions, names]})
+        self.any = _with_json_schema(list[Number | row | named], {"anyOf": [positions, names, one]})
+        self.bare = _with_json_schema(list[Number | row], {"anyOf": [positions, one]})
 
-    def array(self, rows: Any, at: str) -> Floats:
+    def to_array(self, rows: Any, at: str) -> Floats:
         """Return `rows`, of one of the types above, as an array of shape (rows, features). Raises InvalidInput."""
         if isinstance(rows, self.split):
-            order = slice(None) if rows.columns is UNSET else self.order(rows.columns, f"{at}.columns")
-            return self.array(rows.data, f"{at}.data")[:, order]
+            order = slice(None) if rows.columns is UNSET else self.column_order(rows.columns, f"{at}.columns")
+            return self.to_array(rows.data, f"{at}.data")[:, order]
         if isinstance(rows, self.columns):
             lists = msgspec.structs.astuple(rows)
             for name, column in zip(self.features, lists, strict=True):
                 if len(column) != len(lists[0]):
                     raise InvalidInput(f"Expected {len(lists[0])} numbers, got {len(column)} - at `{at}.{name}`")
-            return self.array(list(zip(*lists, strict=True)), at)
+            return self.to_array(list(zip(*lists, strict=True)), at)
         kinds = set(map(type, rows))
         if len(kinds) > 1:
             odd = next(i for i, row in enumerate(rows) if type(row) is not type(rows[0]))
@@ -78,16 +78,16 @@ class Rows:
             raise InvalidInput(f"Expected {self.width} numbers, got {len(rows[i])} - at `{at.format(i)}`")
         return np.array(rows, dtype=np.float64)
 
-    def order(self, columns: Sequence[str | int], at: str) -> list[int]:
+    def column_order(self, columns: Sequence[str | int], at: str) -> list[int]:
         """Return where each feature stands in `columns`: their names in any order, or 0, 1, 2 as pandas counts them."""
         if list(columns) == list(range(self.width)):
             return list(range(self.width))
         if len(columns) != self.width or set(columns) != set(self.features):
             expected = ", ".join(self.features) or f"0 to {self.width - 1}"
-            raise InvalidInput(f"{shortened(f'Expected the columns {expected}')} - at `{at}`")
+            raise InvalidInput(f"{truncate_middle(f'Expected the columns {expected}')} - at `{at}`")
         return [columns.index(name) for name in self.features]
 
-    def from_csv(self, body: bytes) -> tuple[Floats, bool]:
+    def parse_csv(self, body: bytes) -> tuple[Floats, bool]:
         """Return the rows of a CSV text, of shape (rows, features), and whether its first line has names.
 
         It has none where each of its fields is a number. Raises InvalidInput.
@@ -106,18 +106,18 @@ class Rows:
             msgspec.convert(lines[:1], list[list[Number]], strict=False)
             order = None
         except msgspec.ValidationError:
-            order = self.order(lines.pop(0), "line 1")
+            order = self.column_order(lines.pop(0), "line 1")
         try:
-            array = self.array(msgspec.convert(lines, list[list[Number]], strict=False), "$")
+            array = self.to_array(msgspec.convert(lines, list[list[Number]], strict=False), "$")
         except msgspec.ValidationError as error:
-            raise InvalidInput(shortened(str(error))) from error
+            raise InvalidInput(truncate_middle(str(error))) from error
         return (array, False) if order is None else (array[:, order], True)
 
 
-class Predict:
+class PredictDecoder:
     """Our own contract: `{"features": ROW or [ROW, ...], "outputs": [...]}`; a ROW is an array or an object."""
 
-    def __init__(self, model: Model, rows: Rows) -> None:
+    def __init__(self, model: Model, rows: RowDecoder) -> None:
         self.rows = rows
         self.outputs = {"label": bool(model.labels), "probability": model.has_probabilities}
         self.request: Any = msgspec.defstruct(
@@ -132,7 +132,7 @@ class Predict:
 
         Raises InvalidInput.
         """
-        request = decode(self.decoder, body)
+        request = decode_json(self.decoder, body)
         features = request.features
         if isinstance(features, self.rows.named):
             features = [features]
@@ -143,17 +143,17 @@ class Predict:
         members = 1 + (request.outputs is not UNSET)
         if features and isinstance(features[0], self.rows.named):
             members += len(features) * self.rows.width
-        no_member_twice(body, members)
-        return self.rows.array(features, "$.features"), outputs
+        reject_duplicate_keys(body, members)
+        return self.rows.to_array(features, "$.features"), outputs
 
 
-class Tabular:
+class TabularDecoder:
     """A platform's contract: an object with its rows in exactly one of several members, or, if `bare`, no object.
 
     Other members than these are the platform's own, and not read.
     """
 
-    def __init__(self, rows: Rows, name: str, members: tuple[str, ...], bare: bool = False) -> None:
+    def __init__(self, rows: RowDecoder, name: str, members: tuple[str, ...], bare: bool = False) -> None:
         kinds = {
             "instances": rows.many,
             "inputs": rows.many | rows.columns,
@@ -164,25 +164,25 @@ class Tabular:
         }
         struct: Any = msgspec.defstruct(name, [(member, kinds[member] | UnsetType, UNSET) for member in members])
         self.rows, self.members = rows, members
-        self.request = _hinted(struct, {"oneOf": [{"required": [member]} for member in members]})
+        self.request = _with_json_schema(struct, {"oneOf": [{"required": [member]} for member in members]})
         if bare:
             self.request |= rows.bare
         self.decoder = msgspec.json.Decoder(self.request)
 
     def decode(self, body: bytes) -> tuple[Floats, bool]:
         """Return the rows, of shape (rows, features), and whether they came in an object. Raises InvalidInput."""
-        request = decode(self.decoder, body)
-        no_member_twice(body, not isinstance(request, list))
+        request = decode_json(self.decoder, body)
+        reject_duplicate_keys(body, not isinstance(request, list))
         if isinstance(request, list):
-            return self.rows.array(request, "$"), False
+            return self.rows.to_array(request, "$"), False
         given = [member for member in self.members if getattr(request, member) is not UNSET]
         if len(given) != 1:
             expected = ", ".join(self.members)
             raise InvalidInput(f"Expected exactly one of {expected}, got {' and '.join(given) or 'none'} - at `$`")
-        return self.rows.array(getattr(request, given[0]), f"$.{given[0]}"), True
+        return self.rows.to_array(getattr(request, given[0]), f"$.{given[0]}"), True
 
 
-class Feedback:
+class FeedbackDecoder:
     """What was predicted, and what turned out to be: `{"prediction": [...], "actual": [...]}`, of known classes."""
 
     def __init__(self, model: Model) -> None:
@@ -198,8 +198,8 @@ class Feedback:
 
     def decode(self, body: bytes) -> tuple[list[Value], list[Value]]:
         """Return the predictions and the truths, as many of each. Raises InvalidInput."""
-        request = decode(self.decoder, body)
-        no_member_twice(body, 2)
+        request = decode_json(self.decoder, body)
+        reject_duplicate_keys(body, 2)
         if not self.classes:
             raise InvalidInput("This model has no classes, and only those are counted")
         if not request.prediction or len(request.actual) != len(request.prediction):
@@ -213,11 +213,11 @@ class Feedback:
         return request.prediction, request.actual
 
 
-def _hinted(kind: Any, schema: dict[str, Any]) -> Any:
+def _with_json_schema(kind: Any, schema: dict[str, Any]) -> Any:
     return Annotated[kind, Meta(extra_json_schema=schema)]
 
 
-def decode(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
+def decode_json(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
     """Return what `decoder` makes of `body`. Raises InvalidInput."""
     try:
         return decoder.decode(body)
@@ -226,14 +226,14 @@ def decode(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
     except RecursionError as error:
         raise InvalidInput("The body is nested too deeply") from error
     except msgspec.MsgspecError as error:
-        raise InvalidInput(shortened(str(error)) if body else "The body is empty") from error
+        raise InvalidInput(truncate_middle(str(error)) if body else "The body is empty") from error
 
 
-def no_member_twice(body: bytes, members: int) -> None:
+def reject_duplicate_keys(body: bytes, members: int) -> None:
     """Raise InvalidInput where an object of the JSON in `body` names a member twice; `members` are those expected."""
     if body.count(b":") != members:  # one too many stands in a string, or in a member that came twice
         try:
-            json.loads(body, object_pairs_hook=_unique, parse_int=str, parse_float=str)
+            json.loads(body, object_pairs_hook=_check_unique_keys, parse_int=str, parse_float=str)
         except RecursionError as error:
             raise InvalidInput("The body is nested too deeply") from error
         except UnicodeDecodeError as error:
@@ -242,13 +242,13 @@ def no_member_twice(body: bytes, members: int) -> None:
             raise InvalidInput(f"JSON is malformed: {error.msg} (character {error.pos})") from error
 
 
-def _unique(members: list[tuple[str, Any]]) -> None:
+def _check_unique_keys(members: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in members]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InvalidInput(f"Object contains field `{shortened(twice)}` twice")
+        raise InvalidInput(f"Object contains field `{truncate_middle(twice)}` twice")
 
 
-def shortened(text: str) -> str:
+def truncate_middle(text: str) -> str:
     """Return `text`, or where it is long its ends: a message's is its path."""
     return text if len(text) < 300 else f"{text[:150]} ... {text[-100:]}"

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from serving.lines import BLOCK, Csv, cut, header
-from serving.table import Arrow, Refused, Scorer, Tally
+from serving.lines import BLOCK_BYTES, CsvScorer, iter_blocks, read_header
+from serving.table import ArrowScorer, BatchError, BatchStats, Scorer
 
-BATCH = 1 << 17  # rows of Parquet that a thread scores at a time, and of a row group that is written
+ROWS_PER_BATCH = 1 << 17  # rows of Parquet that a thread scores at a time, and of a row group that is written
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
-class Part(msgspec.Struct, frozen=True):
+class FilePart(msgspec.Struct, frozen=True):
     """A file, or a piece of it: bytes of CSV from one end of line to another, or row groups of Parquet."""
 
     path: str
@@ -35,29 +35,29 @@ class Part(msgspec.Struct, frozen=True):
 class Writer:
     """Writes what was scored, in order, and the bad rows beside it."""
 
-    def __init__(self, to: str, work: Csv | Arrow) -> None:
+    def __init__(self, to: str, work: CsvScorer | ArrowScorer) -> None:
         self.fs, self.path = url_to_fs(to)
-        self.work = work
+        self.block_scorer = work
         self.tables: Any = None
         self.errors: Any = None
         self.file = self.fs.open(self.path, "wb", compression="infer")
-        if isinstance(work, Csv) and not work.as_table:
+        if isinstance(work, CsvScorer) and not work.as_table:
             self.file.write(work.header)
 
-    def write(self, payload: Any, tally: Tally, seen: Tally) -> None:
+    def write(self, payload: Any, tally: BatchStats, seen: BatchStats) -> None:
         """Write a block that comes after what was `seen`."""
         if isinstance(payload, pa.Table):
-            payload = payload.replace_schema_metadata(self.work.metadata)
+            payload = payload.replace_schema_metadata(self.block_scorer.metadata)
             if not self.tables:
                 parquet = self.path.endswith(".parquet")
-                options = {"compression": self.work.compression} if parquet else {}
+                options = {"compression": self.block_scorer.compression} if parquet else {}
                 self.tables = (pq.ParquetWriter if parquet else pyarrow.csv.CSVWriter)(
                     self.file, payload.schema, **options
                 )
             self.tables.write_table(payload)
         else:
             self.file.write(payload)
-        for row, line, reason in map(seen.place, tally.reasons):
+        for row, line, reason in map(seen.to_global_row, tally.bad_rows):
             self.errors = self.errors or self.fs.open(f"{self.path}.errors.ndjson", "wb")
             where = {"row": row + 1} if line is None else {"row": row + 1, "line": line}
             self.errors.write(msgspec.json.encode(where | {"reason": reason}) + b"\n")
@@ -78,54 +78,58 @@ class Writer:
                 file.close()
 
 
-def score(part: Part, scorer: Scorer, to: str, threads: int) -> Iterator[tuple[int, Tally]]:
+def score_part(part: FilePart, scorer: Scorer, to: str, threads: int) -> Iterator[tuple[int, BatchStats]]:
     """Score a part to a file, with its bad rows beside it; say of each block how many bytes it had, and its tally.
 
     Reading, scoring and writing overlap where there is more than one thread. It ends with the first bad row where such
     fail. Raises Refused, OSError and ArrowException.
     """
     with ExitStack() as stack:
-        work, blocks, empty, seen = _opened(part, scorer, to, threads, stack)
+        work, blocks, empty, seen = _open_part(part, scorer, to, threads, stack)
         yield 0, seen
         writer = Writer(to, work)
         stack.callback(writer.close)
 
-        def step(size: int, scored: tuple[Any, Tally]) -> tuple[int, Tally]:
+        def step(size: int, scored: tuple[Any, BatchStats]) -> tuple[int, BatchStats]:
             payload, tally = scored
             writer.write(payload, tally, seen)
             seen.add(tally)
             return size, tally
 
-        for size, tally in _overlapped(work, step, blocks, threads):
+        for size, tally in _run_pipeline(work, step, blocks, threads):
             yield size, tally
-            if tally.first and scorer.on_error == "fail":
+            if tally.first_bad_row and scorer.on_error == "fail":
                 return
         if not seen.rows:
             step(0, work(empty))
         writer.end()
 
 
-def _opened(part: Part, scorer: Scorer, to: str, threads: int, stack: ExitStack) -> tuple[Any, Any, Any, Tally]:
+def _open_part(
+    part: FilePart, scorer: Scorer, to: str, threads: int, stack: ExitStack
+) -> tuple[Any, Any, Any, BatchStats]:
     """Return what scores the part, its blocks with their sizes in bytes, a block without rows, and a first tally."""
     fs, path = url_to_fs(part.path)
     if path.endswith(".parquet"):
         # Read ahead, what was read would stay in memory until the end of the file.
         file = stack.enter_context(pq.ParquetFile(path, filesystem=fs, pre_buffer=False))
-        work: Any = Arrow(scorer, file.schema_arrow, file.metadata)
+        work: Any = ArrowScorer(scorer, file.schema_arrow, file.metadata)
         groups = list(range(file.num_row_groups))[part.start : part.stop]
-        batches = file.iter_batches(BATCH, groups, work.columns, use_threads=threads > 1)
+        batches = file.iter_batches(ROWS_PER_BATCH, groups, work.columns, use_threads=threads > 1)
         size = fs.size(path) / max(file.metadata.num_rows, 1)
         tables = ((int(size * batch.num_rows), pa.Table.from_batches([batch])) for batch in batches)
-        return work, tables, file.schema_arrow.empty_table(), Tally()
+        return work, tables, file.schema_arrow.empty_table(), BatchStats()
     file = stack.enter_context(fs.open(path, "rb", compression="infer"))
-    first = header(file)
-    work = Csv(scorer, first, to.endswith(".parquet") or scorer.keep is not None)
+    first = read_header(file)
+    work = CsvScorer(scorer, first, to.endswith(".parquet") or scorer.keep is not None)
     file.seek(part.start or len(first))
-    blocks = ((len(block), block) for block in cut(file, BLOCK, part.stop))
-    return work, blocks, b"", Tally(lines=0 if part.start else 1 + first.count(b"\n"))
+    blocks = ((len(block), block) for block in iter_blocks(file, BLOCK_BYTES, part.stop))
+    return work, blocks, b"", BatchStats(lines=0 if part.start else 1 + first.count(b"\n"))
 
 
-def _overlapped(work: Any, step: Any, blocks: Iterator[tuple[int, Any]], threads: int) -> Iterator[tuple[int, Tally]]:
+def _run_pipeline(
+    work: Any, step: Any, blocks: Iterator[tuple[int, Any]], threads: int
+) -> Iterator[tuple[int, BatchStats]]:
     if threads == 1:
         for size, block in blocks:
             yield step(size, work(block))
@@ -134,34 +138,34 @@ def _overlapped(work: Any, step: Any, blocks: Iterator[tuple[int, Any]], threads
         pending: deque[Any] = deque()
         for size, block in blocks:
             scored = scorers.submit(work, block)
-            pending.append(writer.submit(partial(_then, step, size, scored)))
+            pending.append(writer.submit(partial(_write_when_scored, step, size, scored)))
             if len(pending) > threads:  # no more than that is in memory
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
 
 
-def _then(step: Any, size: int, scored: Any) -> Any:
+def _write_when_scored(step: Any, size: int, scored: Any) -> Any:
     return step(size, scored.result())
 
 
-def inputs(url: str) -> tuple[list[str], bool]:
+def list_inputs(url: str) -> tuple[list[str], bool]:
     """Return the files that `url` names, and whether it is a directory or a pattern. Raises Refused."""
     try:
         fs, path = url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise Refused(f"{url}: {error}") from error
+        raise BatchError(f"{url}: {error}") from error
     many = fs.isdir(path) or "*" in path
     there = fs.exists(path)
     names = fs.glob(path) if many and not there else fs.ls(path, detail=False) if many else [path]
     names = sorted(name for name in names if name.endswith(SUFFIXES) and not Path(name).name.startswith("."))
     if not names or not (many or there):
-        raise Refused(f"{url}: no {' or '.join(SUFFIXES)} there")
+        raise BatchError(f"{url}: no {' or '.join(SUFFIXES)} there")
     return [fs.unstrip_protocol(name) if "://" in url else name for name in names], many
 
 
 @contextmanager
-def staged(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tuple[str, list[str]]]:
+def staged_output(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Give a place to write files to, and a list for the names of those that are done.
 
     They stand in `directory` once all is well, and else nowhere: the place is within it, so moving is renaming. What a
@@ -180,7 +184,7 @@ def staged(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tup
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Refused(f"{directory}: another run is writing there") from error
+                raise BatchError(f"{directory}: another run is writing there") from error
             for left in Path(place).iterdir():
                 left.unlink()
         done: list[str] = []
@@ -188,7 +192,7 @@ def staged(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tup
             yield fs.unstrip_protocol(place), done
             for one in done:
                 if local:
-                    _sync(f"{place}/{one}")
+                    _fsync(f"{place}/{one}")
                 fs.mv(f"{place}/{one}", f"{directory}/{one}")
                 made = False
             for old in [path for pattern in stale for path in fs.glob(f"{directory}/{pattern}")]:
@@ -202,7 +206,7 @@ def staged(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tup
                     fs.rmdir(directory)
 
 
-def _sync(path: str) -> None:
+def _fsync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

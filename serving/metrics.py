@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from serving.drift import Floats, noise, reference_shares
-from serving.telemetry import BUCKETS, FEEDBACK, IN_FLIGHT, PID, Telemetry
+from serving.drift import Floats, chi2_bound, smoothed_shares
+from serving.telemetry import DURATION_BUCKETS, FIRST_FEEDBACK_COLUMN, IN_FLIGHT_COLUMN, PID_COLUMN, Telemetry
 
 
-class Metrics(CollectorRegistry):
+class MetricsRegistry(CollectorRegistry):
     """Every metric of one service, whichever of its workers is asked."""
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -28,14 +28,14 @@ class Metrics(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with its samples."""
-        yield from self._http(self.telemetry.table.sum(axis=0))
-        yield from self._scored(self.telemetry.rows.sum(axis=0))
-        yield from self._references()
-        yield from self._processes()
+        yield from self._http_metrics(self.telemetry.http_counters.sum(axis=0))
+        yield from self._prediction_metrics(self.telemetry.rows.sum(axis=0))
+        yield from self._reference_metrics()
+        yield from self._process_metrics()
 
-    def _http(self, total: Floats) -> Iterator[Metric]:
+    def _http_metrics(self, total: Floats) -> Iterator[Metric]:
         served = self.telemetry
-        yield metric(
+        yield make_metric(
             "counter",
             "http_requests",
             "Requests answered",
@@ -47,54 +47,60 @@ class Metrics(CollectorRegistry):
             ),
         )
         durations = HistogramMetricFamily("http_request_duration_seconds", "Time to answer a request", labels=["route"])
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        for route, start in served.durations.items():
+        bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
+        for route, start in served.duration_columns.items():
             *counts, seconds = total[start : start + len(bounds) + 1].tolist()
             if not any(counts) and "POST" not in served.routes.get(route, {"POST"}):
                 continue  # of all that describes and probes, those that someone asks
             durations.add_metric([route], list(zip(bounds, np.cumsum(counts), strict=True)), seconds)
         yield durations
 
-    def _scored(self, total: Floats) -> Iterator[Metric]:
+    def _prediction_metrics(self, total: Floats) -> Iterator[Metric]:
         served = self.telemetry
-        yield metric("counter", "rows", "Rows scored", [(self.version, total[served.scored.start])])
-        classes = (({"class": str(value)}, total[cell]) for value, cell in served.class_at.items())
-        yield self._metric("counter", "predictions", "Rows by predicted class", classes)
-        bins = zip(self._bins(), total[served.bins_at], strict=True)
-        yield self._metric("counter", "feature_rows", "Rows by feature and bin of the reference", bins)
+        yield make_metric("counter", "rows", "Rows scored", [(self.version, total[served.scoring_columns.start])])
+        classes = (({"class": str(value)}, total[cell]) for value, cell in served.class_columns.items())
+        yield self._versioned_metric("counter", "predictions", "Rows by predicted class", classes)
+        bins = zip(self._bin_labels(), total[served.bin_columns], strict=True)
+        yield self._versioned_metric("counter", "feature_rows", "Rows by feature and bin of the reference", bins)
         pairs = product(map(str, served.classes), repeat=2)
-        counts = zip(pairs, total[FEEDBACK:], strict=False)
+        counts = zip(pairs, total[FIRST_FEEDBACK_COLUMN:], strict=False)
         feedback = (({"predicted": predicted, "actual": actual}, count) for (predicted, actual), count in counts)
-        yield self._metric("counter", "feedback", "Rows whose truth was told", feedback)
+        yield self._versioned_metric("counter", "feedback", "Rows whose truth was told", feedback)
 
-    def _references(self) -> Iterator[Metric]:
+    def _reference_metrics(self) -> Iterator[Metric]:
         served = self.telemetry
-        yield self._metric("gauge", "model_info", "The model that is served", [({"name": served.name}, 1)])
+        yield self._versioned_metric("gauge", "model_info", "The model that is served", [({"name": served.name}, 1)])
         about = "Whether the files that lay there at the last reload are served"
-        yield metric("gauge", "model_last_reload_successful", about, [({}, not served.refused)])
+        yield make_metric("gauge", "model_last_reload_successful", about, [({}, not served.reload_error)])
         if served.accuracy is not None:
             about = "Cross-validated accuracy, of the card"
-            yield metric("gauge", "model_accuracy_reference", about, [(self.version, served.accuracy)])
+            yield make_metric("gauge", "model_accuracy_reference", about, [(self.version, served.accuracy)])
         rows = [(self.version, served.reference_rows)]
-        yield metric("gauge", "model_reference_rows", "Rows of the reference", rows)
-        shares = np.concatenate([[], *map(reference_shares, served.reference)])
-        bins = zip(self._bins(), shares, strict=True)
-        yield self._metric("gauge", "feature_reference_share", "Share of the reference, a row more a bin", bins)
+        yield make_metric("gauge", "model_reference_rows", "Rows of the reference", rows)
+        shares = np.concatenate([[], *map(smoothed_shares, served.reference)])
+        bins = zip(self._bin_labels(), shares, strict=True)
+        yield self._versioned_metric(
+            "gauge", "feature_reference_share", "Share of the reference, a row more a bin", bins
+        )
         names = [feature.name for feature in served.features]
-        bounds = [({"feature": n}, noise(len(r), served.columns)) for n, r in zip(names, served.reference, strict=True)]
+        bounds = [
+            ({"feature": n}, chi2_bound(len(r), served.columns)) for n, r in zip(names, served.reference, strict=True)
+        ]
         about = "What PSI / (1/rows + 1/reference rows) exceeds by chance"
-        yield self._metric("gauge", "feature_drift_bound", about, bounds)
+        yield self._versioned_metric("gauge", "feature_drift_bound", about, bounds)
         if len(served.class_reference):
-            shares = reference_shares(served.class_reference)
+            shares = smoothed_shares(served.class_reference)
             classes = (({"class": str(c)}, share) for c, share in zip(served.classes, shares, strict=True))
-            yield self._metric("gauge", "class_reference_share", "Share of the reference, a row more", classes)
-            bound = noise(len(served.class_reference), served.columns)
-            yield metric("gauge", "class_drift_bound", about, [(self.version, bound)])
+            yield self._versioned_metric(
+                "gauge", "class_reference_share", "Share of the reference, a row more", classes
+            )
+            bound = chi2_bound(len(served.class_reference), served.columns)
+            yield make_metric("gauge", "class_drift_bound", about, [(self.version, bound)])
 
-    def _processes(self) -> Iterator[Metric]:
+    def _process_metrics(self) -> Iterator[Metric]:
         found: dict[str, Metric] = {}
         in_flight = 0.0
-        for row, (pid, requests) in enumerate(self.telemetry.table[:, [PID, IN_FLIGHT]].tolist()):
+        for row, (pid, requests) in enumerate(self.telemetry.http_counters[:, [PID_COLUMN, IN_FLIGHT_COLUMN]].tolist()):
             of_process = ProcessCollector(pid=partial(int, pid), registry=None)
             about = list(of_process.collect()) if pid else []
             in_flight += requests if about else 0  # what a process that was killed had in flight is not
@@ -102,19 +108,21 @@ class Metrics(CollectorRegistry):
                 family = found.setdefault(one.name, Metric(one.name, one.documentation, one.type))
                 for sample in one.samples:
                     family.add_sample(sample.name, {"worker": str(row)}, sample.value)
-        yield metric("gauge", "http_requests_in_flight", "Requests begun and not answered", [({}, in_flight)])
+        yield make_metric("gauge", "http_requests_in_flight", "Requests begun and not answered", [({}, in_flight)])
         yield from found.values()
 
-    def _metric(self, kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
-        return metric(kind, name, about, ((self.version | labels, value) for labels, value in samples))
+    def _versioned_metric(
+        self, kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]
+    ) -> Metric:
+        return make_metric(kind, name, about, ((self.version | labels, value) for labels, value in samples))
 
-    def _bins(self) -> Iterator[dict[str, str]]:
+    def _bin_labels(self) -> Iterator[dict[str, str]]:
         for feature in self.telemetry.features:
             for label in ("below", *map(str, range(len(feature.edges) - 1)), "above"):
                 yield {"feature": feature.name, "bin": label}
 
 
-def metric(kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
+def make_metric(kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
     """Return a metric with its samples, each labels and a value."""
     made = Metric(name, about, kind)
     for labels, value in samples:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from serving.linear import linear
-from serving.unpickle import unpickle
+from serving.linear import as_linear_classifier
+from serving.unpickle import restricted_loads
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
@@ -39,7 +39,7 @@ class InvalidInput(ValueError):
     """Rows that the model cannot score; the text says what is wrong and where."""
 
 
-class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FeatureInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One column of the training data: `shares[i]` of its rows lie between `edges[i]` and `edges[i + 1]`."""
 
     name: str
@@ -50,7 +50,7 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shares: list[float]
 
 
-class Class(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClassInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One class: the value that the estimator returns, its human name, its share of the training rows."""
 
     value: Value
@@ -58,7 +58,7 @@ class Class(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float
 
 
-class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReferenceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row with the answer that the estimator gave on the day it was saved."""
 
     features: list[float]
@@ -66,25 +66,25 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probability: list[float] | None
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The model card: everything that is said about a pickle, tied to it by its digest."""
 
     name: str
     sha256: str
     estimator: str
     libraries: dict[str, str]
-    features: list[Feature]
-    classes: list[Class]
+    features: list[FeatureInfo]
+    classes: list[ClassInfo]
     rows: int
     metrics: dict[str, Any]
     data: dict[str, str]
-    reference: list[Reference]
+    reference: list[ReferenceRow]
 
 
 class Model:
     """A fitted estimator with its model card, if it has one."""
 
-    def __init__(self, estimator: Any, sha256: str, card: Card | None) -> None:
+    def __init__(self, estimator: Any, sha256: str, card: ModelCard | None) -> None:
         if not hasattr(estimator, "predict"):
             raise ModelError(f"{type(estimator).__name__} has no predict")
         if hasattr(estimator, "feature_names_in_"):
@@ -103,7 +103,7 @@ class Model:
             raise ModelError(f"its card says classes {list(self.labels)}, the estimator {self.classes.tolist()}")
         if getattr(estimator, "n_features_in_", self.n_features) != self.n_features:
             raise ModelError(f"its card says {self.n_features} features, the estimator {estimator.n_features_in_}")
-        self.linear = linear(estimator)
+        self.linear = as_linear_classifier(estimator)
         self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(estimator, "predict_proba")
 
     def predict(self, rows: Floats) -> Array:
@@ -113,7 +113,7 @@ class Model:
         """
         if self.linear:
             return self.linear.predict(rows)
-        answer: Array = self._ask(self.estimator.predict, rows)
+        answer: Array = self._call_estimator(self.estimator.predict, rows)
         return answer
 
     def probabilities(self, rows: Floats) -> Floats:
@@ -123,7 +123,7 @@ class Model:
         """
         if self.linear and self.linear.has_probabilities:
             return self.linear.probabilities(rows)
-        answer: Floats = self._ask(self.estimator.predict_proba, rows)
+        answer: Floats = self._call_estimator(self.estimator.predict_proba, rows)
         return answer
 
     def self_test(self) -> None:
@@ -133,19 +133,19 @@ class Model:
         rows = np.array([reference.features for reference in self.card.reference])
         try:
             got = self.predict(rows)
-            ok = _same(got, [reference.prediction for reference in self.card.reference])
+            ok = _matches(got, [reference.prediction for reference in self.card.reference])
             if self.linear:
                 ok = ok and bool(np.array_equal(got, self.estimator.predict(rows)))
             if self.has_probabilities:
-                ok = ok and _same(self.probabilities(rows), [r.probability for r in self.card.reference])
-                ok = ok and _same(self.probabilities(rows), self.estimator.predict_proba(rows).tolist())
+                ok = ok and _matches(self.probabilities(rows), [r.probability for r in self.card.reference])
+                ok = ok and _matches(self.probabilities(rows), self.estimator.predict_proba(rows).tolist())
         except Exception as error:
-            raise ModelError(f"the model fails on its reference rows: {_line(error.__cause__ or error)}") from error
+            raise ModelError(f"the model fails on its reference rows: {_one_line(error.__cause__ or error)}") from error
         if not ok:
             raise ModelError("the model does not answer its reference rows as its card says")
 
     @staticmethod
-    def _ask(method: Any, rows: Floats) -> Any:
+    def _call_estimator(method: Any, rows: Floats) -> Any:
         try:
             with np.errstate(all="ignore"):  # an overflow is found below, once, and not by a warning
                 answer = method(rows)
@@ -161,7 +161,7 @@ class Model:
         return answer
 
 
-def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card:
+def save_model(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> ModelCard:
     """Write `estimator` to `path` and its card beside it, both or neither, and return the card.
 
     `reference`, of shape (rows, features), is scored here and stored for the self-test; `facts` are the other members
@@ -170,24 +170,24 @@ def save(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -> Card
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer)
     pickled = buffer.getvalue()
-    card = Card(
+    card = ModelCard(
         sha256=hashlib.sha256(pickled).hexdigest(),
         estimator=" ".join(repr(estimator).split()),
-        libraries=_libraries(),
+        libraries=_library_versions(),
         reference=[],
         **facts,
     )
     model = Model(estimator, card.sha256, card)
     probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
     answers = zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
-    card = msgspec.structs.replace(card, reference=[Reference(*answer) for answer in answers])
-    replace_files(
+    card = msgspec.structs.replace(card, reference=[ReferenceRow(*answer) for answer in answers])
+    write_files_atomically(
         {path: pickled, path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"}
     )
     return card
 
 
-def load(path: Path, sha256: str = "") -> Model:
+def load_model(path: Path, sha256: str = "") -> Model:
     """Return the model in `path`, verified before anything in it runs.
 
     The bytes are read once; then come their digest (against `sha256` if given, and the card), the version of
@@ -202,23 +202,23 @@ def load(path: Path, sha256: str = "") -> Model:
     if sha256 and digest != sha256.lower():
         raise ModelError(f"{path}: its SHA-256 is {digest}, MODEL_SHA256 asks for {sha256}")
     try:
-        card = _read_card(path.with_suffix(".json"), digest)
-        estimator = unpickle(pickled)
+        card = _load_card(path.with_suffix(".json"), digest)
+        estimator = restricted_loads(pickled)
         check_is_fitted(estimator)
         model = Model(estimator, digest, card)
         model.self_test()
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except InconsistentVersionWarning as warning:
-        raise ModelError(f"{path}: {_another(warning.original_sklearn_version)}") from warning
+        raise ModelError(f"{path}: {_version_mismatch(warning.original_sklearn_version)}") from warning
     except Exception as error:  # whatever a broken file makes of the pickle machine
-        raise ModelError(f"{path}: not a model that can be served: {_line(error)}") from error
+        raise ModelError(f"{path}: not a model that can be served: {_one_line(error)}") from error
     if card is None:
         log.warning("%s has no model card: feature names, labels, drift reference and self-test are missing", path)
     return model
 
 
-def replace_files(contents: dict[Path, bytes]) -> None:
+def write_files_atomically(contents: dict[Path, bytes]) -> None:
     """Write each file whole or leave them all as they were. Raises OSError."""
     # A full disk leaves the old files. A crash between two replacements leaves a pair whose digests differ, which
     # `load` refuses.
@@ -236,34 +236,34 @@ def replace_files(contents: dict[Path, bytes]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _read_card(path: Path, digest: str) -> Card | None:
+def _load_card(path: Path, digest: str) -> ModelCard | None:
     try:
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
+        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ModelError(f"its card {path.name} cannot be read: {_line(error)}") from error
+        raise ModelError(f"its card {path.name} cannot be read: {_one_line(error)}") from error
     if card.sha256 != digest:
         raise ModelError(f"its SHA-256 is {digest}, its card {path.name} says {card.sha256}")
     made_with = card.libraries.get("scikit-learn")
     if made_with != sklearn.__version__:
-        raise ModelError(_another(made_with))
+        raise ModelError(_version_mismatch(made_with))
     return card
 
 
-def _another(version: str | None) -> str:
+def _version_mismatch(version: str | None) -> str:
     # Across versions an estimator may load, and quietly answer something else.
     return f"made with scikit-learn {version}, but this is {sklearn.__version__}; train it again, or install that one"
 
 
-def _same(got: Array, want: list[Any]) -> bool:
+def _matches(got: Array, want: list[Any]) -> bool:
     if got.dtype.kind == "f":
         # Far below any difference that matters, far above what another BLAS or processor makes of the same sum.
         return bool(np.allclose(got, np.array(want, dtype=np.float64), rtol=1e-6, atol=1e-9))
     return bool(got.tolist() == want)
 
 
-def _libraries() -> dict[str, str]:
+def _library_versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "scikit-learn": sklearn.__version__,
@@ -272,5 +272,5 @@ def _libraries() -> dict[str, str]:
     }
 
 
-def _line(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from serving.contracts import Number, decode, no_member_twice
+from serving.contracts import Number, decode_json, reject_duplicate_keys
 from serving.model import FLOAT32_MAX, Array, Floats, InvalidInput, Model
 
 Datatype = Literal["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
@@ -17,55 +17,55 @@ Datatype = Literal["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "U
 DTYPES = {name: np.dtype(f"<{name.lower()[0]}{int(name.strip('FPUINT')) // 8}") for name in get_args(Datatype)}
 DATATYPES = {"b": "BOOL", "i": "INT64", "u": "INT64", "f": "FP64", "U": "BYTES", "O": "BYTES"}  # by numpy's kind
 OUTPUT_DTYPES = {"INT64": "<i8", "FP64": "<f8", "BOOL": "?"}
-Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-Shape = Annotated[list[Size], Meta(min_length=1, max_length=2)]
+Dimension = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Shape = Annotated[list[Dimension], Meta(min_length=1, max_length=2)]
 
 
-class Binary(msgspec.Struct):
+class BinaryParameters(msgspec.Struct):
     """How many of the bytes behind the JSON are a tensor's."""
 
     binary_data_size: int | UnsetType = UNSET
 
 
-class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class OutputParameters(msgspec.Struct, forbid_unknown_fields=True):
     """How an output is to be sent; classification and shared memory are other extensions, and refused."""
 
     binary_data: bool | UnsetType = UNSET
 
 
-class Preference(msgspec.Struct):
+class RequestParameters(msgspec.Struct):
     """How the outputs are to be sent that do not say."""
 
     binary_data_output: bool = False
 
 
-class Tensor(msgspec.Struct):
+class InputTensor(msgspec.Struct):
     """An input: its data in the JSON, nested or flat, or behind it."""
 
     name: str
     shape: Shape
     datatype: Datatype
     data: list[Number | list[Number]] | UnsetType = UNSET
-    parameters: Binary = msgspec.field(default_factory=Binary)
+    parameters: BinaryParameters = msgspec.field(default_factory=BinaryParameters)
 
 
-class Requested(msgspec.Struct):
+class RequestedOutput(msgspec.Struct):
     """An output that is asked for."""
 
     name: str
-    parameters: Wanted = msgspec.field(default_factory=Wanted)
+    parameters: OutputParameters = msgspec.field(default_factory=OutputParameters)
 
 
 class InferRequest(msgspec.Struct):
     """What is asked: one tensor with all features, or one for each; no outputs named means all."""
 
-    inputs: list[Tensor]
+    inputs: list[InputTensor]
     id: str = ""
-    outputs: list[Requested] = []
-    parameters: Preference = msgspec.field(default_factory=Preference)
+    outputs: list[RequestedOutput] = []
+    parameters: RequestParameters = msgspec.field(default_factory=RequestParameters)
 
 
-class Described(msgspec.Struct):
+class TensorMetadata(msgspec.Struct):
     """A tensor of the model; a size of -1 is any."""
 
     name: str
@@ -73,14 +73,14 @@ class Described(msgspec.Struct):
     shape: list[int]
 
 
-class Output(msgspec.Struct):
+class OutputTensor(msgspec.Struct):
     """An output: its data in the JSON, flat, or behind it."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: list[bool | float | str] | UnsetType = UNSET
-    parameters: Binary | UnsetType = UNSET
+    parameters: BinaryParameters | UnsetType = UNSET
 
 
 class InferResponse(msgspec.Struct):
@@ -89,24 +89,24 @@ class InferResponse(msgspec.Struct):
     model_name: str
     model_version: str
     id: str
-    outputs: list[Output]
+    outputs: list[OutputTensor]
 
 
-class Infer:
+class InferCodec:
     """The contract for one model."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.width = model, model.n_features
         self.decoder = msgspec.json.Decoder(InferRequest)
-        self.inputs = [Described("features", "FP64", [-1, self.width])]
+        self.inputs = [TensorMetadata("features", "FP64", [-1, self.width])]
         # Where there are no classes, the card's reference rows tell what is predicted: which kind, and how many a row.
         answers = [r.prediction for r in model.card.reference] if model.card else []
         kind = model.classes if isinstance(model.classes, np.ndarray) else np.array(answers or [0.0])
-        self.outputs = [Described("predict", DATATYPES[kind.dtype.kind], [-1, *kind.shape[1:]])]
+        self.outputs = [TensorMetadata("predict", DATATYPES[kind.dtype.kind], [-1, *kind.shape[1:]])]
         if model.has_probabilities:
-            self.outputs.append(Described("predict_proba", "FP64", [-1, len(kind)]))
+            self.outputs.append(TensorMetadata("predict_proba", "FP64", [-1, len(kind)]))
         if model.labels:
-            self.outputs.append(Described("label", "BYTES", [-1]))
+            self.outputs.append(TensorMetadata("label", "BYTES", [-1]))
 
     def decode(self, body: bytes, header_length: str | None) -> tuple[Floats, InferRequest]:
         """Return the rows, of shape (rows, features), and the request; its JSON has a length where bytes follow.
@@ -119,9 +119,9 @@ class Infer:
                 expected = f"Expected a JSON of at most the body's {length} bytes"
                 raise InvalidInput(f"{expected}, got {header_length[:19]} - at `Inference-Header-Content-Length`")
             length = int(header_length)
-        request: InferRequest = decode(self.decoder, memoryview(body)[:length])
+        request: InferRequest = decode_json(self.decoder, memoryview(body)[:length])
         outputs = 1 + len(request.outputs) if request.outputs else 0
-        no_member_twice(body[:length], 1 + 4 * len(request.inputs) + outputs + bool(request.id))
+        reject_duplicate_keys(body[:length], 1 + 4 * len(request.inputs) + outputs + bool(request.id))
         known = [output.name for output in self.outputs]
         for i, output in enumerate(request.outputs):
             if output.name not in known:  # a second time it is not either: what is answered is bounded as well
@@ -129,15 +129,15 @@ class Infer:
             known.remove(output.name)
         values, at = [], length
         for i, tensor in enumerate(request.inputs):
-            array, at = self._read(tensor, f"$.inputs[{i}]", body, at)
+            array, at = self._decode_tensor(tensor, f"$.inputs[{i}]", body, at)
             values.append(array)
         if at != len(body):
             raise InvalidInput(f"Expected {at - length} bytes behind the JSON, got {len(body) - length}")
-        return self._rows(request.inputs, values), request
+        return self._stack_tensors(request.inputs, values), request
 
     @staticmethod
     @np.errstate(all="ignore")  # a cast that does not fit is found by comparing
-    def _read(tensor: Tensor, place: str, body: bytes, at: int) -> tuple[Floats, int]:
+    def _decode_tensor(tensor: InputTensor, place: str, body: bytes, at: int) -> tuple[Floats, int]:
         # Nothing is made of a shape before it is compared with what came: memory is bounded by the body.
         dtype, shape, size = DTYPES[tensor.datatype], tensor.shape, tensor.parameters.binary_data_size
         data: Any = tensor.data
@@ -165,7 +165,7 @@ class Infer:
             raise InvalidInput(f"Expected numbers of {tensor.datatype} - at `{place}.data`")
         return cast, at
 
-    def _rows(self, tensors: list[Tensor], values: list[Floats]) -> Floats:
+    def _stack_tensors(self, tensors: list[InputTensor], values: list[Floats]) -> Floats:
         names = [tensor.name for tensor in tensors]
         if len(names) == self.width and set(names) == set(self.model.features):
             for i, column in enumerate(values):
@@ -181,15 +181,15 @@ class Infer:
 
     def encode(self, request: InferRequest, rows: Floats, prediction: Array, name: str) -> tuple[bytes, int | None]:
         """Return the answer, and the length of its JSON where bytes follow it."""
-        wanted = request.outputs or [Requested(output.name) for output in self.outputs]
+        wanted = request.outputs or [RequestedOutput(output.name) for output in self.outputs]
         outputs, blobs = [], []
         for output in wanted:
-            array = self._output(output.name, rows, prediction)
-            sent = Output(output.name, DATATYPES[array.dtype.kind], array.shape)
+            array = self._compute_output(output.name, rows, prediction)
+            sent = OutputTensor(output.name, DATATYPES[array.dtype.kind], array.shape)
             binary = output.parameters.binary_data
             if request.parameters.binary_data_output if binary is UNSET else binary:
-                blobs.append(_bytes(array, sent.datatype))
-                sent.parameters = Binary(len(blobs[-1]))
+                blobs.append(_to_bytes(array, sent.datatype))
+                sent.parameters = BinaryParameters(len(blobs[-1]))
             else:
                 sent.data = array.ravel().tolist()
             outputs.append(sent)
@@ -197,7 +197,7 @@ class Infer:
         header = msgspec.json.encode(answer)
         return (b"".join([header, *blobs]), len(header)) if blobs else (header + b"\n", None)
 
-    def _output(self, name: str, rows: Floats, prediction: Array) -> Array:
+    def _compute_output(self, name: str, rows: Floats, prediction: Array) -> Array:
         if name == "predict":
             return prediction
         if name == "predict_proba":
@@ -205,7 +205,7 @@ class Infer:
         return np.array([self.model.labels[value] for value in prediction.tolist()])
 
 
-def _bytes(array: Array, datatype: str) -> bytes:
+def _to_bytes(array: Array, datatype: str) -> bytes:
     if datatype == "BYTES":  # each element behind its length
         texts = [str(value).encode() for value in array.ravel().tolist()]
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)

@@ -13,12 +13,12 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from serving import __version__
-from serving.oip import Described, InferRequest, InferResponse
-from serving.platforms import BINARY, PROBES, contracts, failure
-from serving.wire import CSV, JSON, answer, public_routes, served
+from serving.oip import InferRequest, InferResponse, TensorMetadata
+from serving.platforms import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
+from serving.wire import CSV, JSON, current_model, iter_public_routes, json_response
 
-DIST = Path(flask_swagger_ui.__file__).parent / "dist"
-PAGE = """<!doctype html>
+SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
+DOCS_HTML = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -29,13 +29,13 @@ PAGE = """<!doctype html>
 <script src="docs/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script>
 """
-START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", tryItOutEnabled: true, validatorUrl: null})\n'
+DOCS_INIT_JS = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", tryItOutEnabled: true, validatorUrl: null})\n'
 # React sets styles by script, which a policy does not see; Swagger UI's icons are data in its style sheet.
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-ASSETS = ["favicon-32x32.png", "start.js", "swagger-ui-bundle.js", "swagger-ui.css"]
+SWAGGER_UI_ASSETS = ["favicon-32x32.png", "start.js", "swagger-ui-bundle.js", "swagger-ui.css"]
 
 docs = Blueprint("docs", __name__)
 
@@ -43,27 +43,31 @@ docs = Blueprint("docs", __name__)
 @docs.get("/openapi.json")
 def openapi() -> Response:
     """Describe every route, as OpenAPI."""
-    return answer(document())
+    return json_response(build_document())
 
 
 @docs.get("/docs")
 def page() -> Response:
     """Try the routes in a browser."""
-    text = PAGE.format(title=f"{contracts().name} {served().version}")
-    return Response(text, mimetype="text/html", headers={"Content-Security-Policy": POLICY})
+    text = DOCS_HTML.format(title=f"{current_decoders().name} {current_model().version}")
+    return Response(text, mimetype="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
 
 @docs.get("/docs/<file>")
 def asset(file: str) -> Response:
     """Return a part of that page."""
-    if file not in ASSETS:
+    if file not in SWAGGER_UI_ASSETS:
         raise NotFound
-    return Response(START, mimetype="text/javascript") if file == "start.js" else send_from_directory(DIST, file)
+    return (
+        Response(DOCS_INIT_JS, mimetype="text/javascript")
+        if file == "start.js"
+        else send_from_directory(SWAGGER_UI_DIST, file)
+    )
 
 
 Values = list[bool | float | str | list[float]]
 # What each view tells in JSON: members and their types, or a type.
-TOLD: dict[str, Any] = {
+RESPONSE_TYPES: dict[str, Any] = {
     "predict": {"prediction": Values, "label": list[str] | UnsetType, "probability": list[list[float]] | UnsetType},
     "feedback": {"counted": int},
     "index": {"status": str, "model": dict[str, Any], "routes": list[dict[str, str]]},
@@ -78,8 +82,8 @@ TOLD: dict[str, Any] = {
         "name": str,
         "versions": list[str],
         "platform": str,
-        "inputs": list[Described],
-        "outputs": list[Described],
+        "inputs": list[TensorMetadata],
+        "outputs": list[TensorMetadata],
     },
     "model_ready": {"name": str, "ready": bool},
     "infer": InferResponse,
@@ -90,79 +94,93 @@ TOLD: dict[str, Any] = {
     "execution_parameters": {"MaxConcurrentTransforms": int, "BatchStrategy": str, "MaxPayloadInMB": int},
     "score": Values,
 }
-PLAIN = "text/plain"
-OTHER = {"metrics": PLAIN, "page": "text/html", "asset": "*/*", "ping": PLAIN, "version": PLAIN}
-OTHER |= {"invocations": CSV, "infer": BINARY}
-READY = {"readyz", "ready", "model_ready", "status", "ping"}  # the views that try the model
+TEXT_PLAIN = "text/plain"
+NON_JSON_RESPONSES = {
+    "metrics": TEXT_PLAIN,
+    "page": "text/html",
+    "asset": "*/*",
+    "ping": TEXT_PLAIN,
+    "version": TEXT_PLAIN,
+}
+NON_JSON_RESPONSES |= {"invocations": CSV, "infer": OCTET_STREAM}
+READINESS_VIEWS = {"readyz", "ready", "model_ready", "status", "ping"}  # the views that try the model
 
 
-def document() -> dict[str, Any]:
+def build_document() -> dict[str, Any]:
     """Return the OpenAPI document of the service."""
-    model, extensions = served(), current_app.extensions
+    model, extensions = current_model(), current_app.extensions
     row = model.card.reference[0].features if model.card else [0.0] * model.n_features
     tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP64", "data": row}
     truth: Any = extensions["feedback"].classes[:1]
     # Of each view that takes a body, its type and an example.
-    taken = {
+    request_bodies = {
         "predict": (extensions["predict"].request, {"features": row}),
         "feedback": (extensions["feedback"].request, {"prediction": truth, "actual": truth}),
         "infer": (InferRequest, {"inputs": [tensor]}),
-        "instances": (contracts().instances.request, {"instances": [row]}),
-        "invocations": (contracts().invocations.request, {"instances": [row]}),
-        "score": (contracts().score.request, {"data": [row]}),
+        "instances": (current_decoders().instances.request, {"instances": [row]}),
+        "invocations": (current_decoders().invocations.request, {"instances": [row]}),
+        "score": (current_decoders().score.request, {"data": [row]}),
     }
-    types = [kind for kind, _ in taken.values()] + [_type(name, kind) for name, kind in TOLD.items()]
+    types = [kind for kind, _ in request_bodies.values()] + [
+        _response_type(name, kind) for name, kind in RESPONSE_TYPES.items()
+    ]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     bodies: dict[str, Any] = {
         name: {JSON: {"schema": schema, "example": example}}
-        for (name, (_, example)), schema in zip(taken.items(), schemas, strict=False)
+        for (name, (_, example)), schema in zip(request_bodies.items(), schemas, strict=False)
     }
     number = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
     line = f"{number}(,{number}){{{len(row) - 1}}}"
     text = {"type": "string", "pattern": f"^{line}(\\n{line}){{0,9}}$"}
     bodies["invocations"][CSV] = {"schema": text, "example": ",".join(map(str, row))}
-    answers: dict[str, Any] = {
-        name: {JSON: {"schema": schema}} for name, schema in zip(TOLD, schemas[len(taken) :], strict=True)
+    responses: dict[str, Any] = {
+        name: {JSON: {"schema": schema}}
+        for name, schema in zip(RESPONSE_TYPES, schemas[len(request_bodies) :], strict=True)
     }
-    for name, mimetype in OTHER.items():
-        answers.setdefault(name, {})[mimetype] = {}
+    for name, mimetype in NON_JSON_RESPONSES.items():
+        responses.setdefault(name, {})[mimetype] = {}
 
     paths: dict[str, Any] = {}
-    for rule, method in public_routes():
+    for rule, method in iter_public_routes():
         name = rule.endpoint.partition(".")[2]
         path = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
-        path.setdefault(method.lower(), operation(rule, method, bodies.get(name), answers[name]))
-    found: dict[str, Any] = {
+        path.setdefault(method.lower(), build_operation(rule, method, bodies.get(name), responses[name]))
+    result: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": contracts().name, "version": __version__},
+        "info": {"title": current_decoders().name, "version": __version__},
         "paths": paths,
         "components": {"schemas": components},
     }
     if extensions["api_keys"]:
-        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        found["security"] = [{"key": []}]
-    return found
+        result["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        result["security"] = [{"key": []}]
+    return result
 
 
-def operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
+def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
     """Return what is said of one method of one path."""
-    what, _, whose = (current_app.view_functions[rule.endpoint].__doc__ or "").strip().rstrip(".").partition(" (")
-    kinds: dict[str, Any] = {"model": {"enum": [contracts().name]}, "version": {"enum": [served().version]}}
-    kinds["file"], any_name = {"enum": ASSETS}, {"pattern": "^[^/:]+$"}
-    members = {member: {"type": "string"} for member in failure(rule.rule, 400, "")}
-    wrong = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+    summary, _, protocols = (
+        (current_app.view_functions[rule.endpoint].__doc__ or "").strip().rstrip(".").partition(" (")
+    )
+    kinds: dict[str, Any] = {
+        "model": {"enum": [current_decoders().name]},
+        "version": {"enum": [current_model().version]},
+    }
+    kinds["file"], any_name = {"enum": SWAGGER_UI_ASSETS}, {"pattern": "^[^/:]+$"}
+    members = {member: {"type": "string"} for member in error_body(rule.rule, 400, "")}
+    error_schema = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
     statuses = {
         400: takes,
-        401: rule.rule not in PROBES or method == "POST",
+        401: rule.rule not in PROBE_PATHS or method == "POST",
         404: rule.arguments,
-        406: takes and whose,
+        406: takes and protocols,
         413: takes,
         415: takes,
         431: rule.rule == "/score",
-        503: rule.endpoint.partition(".")[2] in READY,
+        503: rule.endpoint.partition(".")[2] in READINESS_VIEWS,
     }
     responses = {
-        str(status): {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": wrong}}}
+        str(status): {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": error_schema}}}
         for status, may_be in statuses.items()
         if may_be
     }
@@ -172,14 +190,14 @@ def operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]
     ]
     return {
         "operationId": re.sub(r"\W+", "_", f"{method}{rule.rule}").strip("_").lower(),
-        "summary": what,
-        "tags": [re.split("[,)]", whose)[0] or "Our own"],
+        "summary": summary,
+        "tags": [re.split("[,)]", protocols)[0] or "Our own"],
         "parameters": parameters,
         "responses": {"200": {"description": "OK", "content": tells}} | responses,
     } | ({"requestBody": {"required": True, "content": takes}} if takes else {})
 
 
-def _type(name: str, told: Any) -> Any:
+def _response_type(name: str, told: Any) -> Any:
     if not isinstance(told, dict):
         return told
     fields = [(m, kind, UNSET) if UnsetType in get_args(kind) else (m, kind) for m, kind in told.items()]

@@ -10,52 +10,64 @@ from werkzeug.exceptions import NotFound, RequestHeaderFieldsTooLarge
 from werkzeug.routing import BaseConverter
 
 from serving import __version__
-from serving.contracts import Rows, Tabular
+from serving.contracts import RowDecoder, TabularDecoder
 from serving.model import Model
-from serving.oip import Infer
-from serving.telemetry import PID, current
-from serving.wire import CSV, JSON, accepted, answer, answered, body, check_ready, scored, served
+from serving.oip import InferCodec
+from serving.telemetry import PID_COLUMN, current_request
+from serving.wire import (
+    CSV,
+    JSON,
+    check_ready,
+    current_model,
+    json_response,
+    negotiate_mimetype,
+    predict_and_record,
+    read_body,
+    versioned_json_response,
+)
 
-VERTEX = "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
-PROBES = {"/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready", VERTEX}
-BINARY = "application/octet-stream"
+VERTEX_AI_PREDICT_RULE = (
+    "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
+)
+PROBE_PATHS = {"/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready", VERTEX_AI_PREDICT_RULE}
+OCTET_STREAM = "application/octet-stream"
 
-platforms = Blueprint("platforms", __name__)
+protocols_blueprint = Blueprint("platforms", __name__)
 
 
-class Name(BaseConverter):
+class NameConverter(BaseConverter):
     """A name in a path, up to the colon of a verb: another method than that verb's is 405."""
 
     regex = "[^/:]+"
 
 
-class Contracts:
+class ProtocolDecoders:
     """The platforms' contracts for one model."""
 
-    def __init__(self, model: Model, rows: Rows) -> None:
+    def __init__(self, model: Model, rows: RowDecoder) -> None:
         self.name = model.card.name if model.card else "model"
         self.rows = rows
-        self.infer = Infer(model)
-        self.instances = Tabular(rows, "InstancesRequest", ("instances", "inputs"))
+        self.infer = InferCodec(model)
+        self.instances = TabularDecoder(rows, "InstancesRequest", ("instances", "inputs"))
         frames = ("dataframe_split", "dataframe_records", "instances", "inputs")
-        self.invocations = Tabular(rows, "InvocationsRequest", frames, bare=True)
-        self.score = Tabular(rows, "ScoreRequest", ("data", "input_data"))
+        self.invocations = TabularDecoder(rows, "InvocationsRequest", frames, bare=True)
+        self.score = TabularDecoder(rows, "ScoreRequest", ("data", "input_data"))
 
 
-def contracts() -> Contracts:
+def current_decoders() -> ProtocolDecoders:
     """Return those of the model that is served."""
-    found: Contracts = current_app.extensions["contracts"]
+    found: ProtocolDecoders = current_app.extensions["contracts"]
     return found
 
 
-def check_names(names: dict[str, str]) -> None:
+def check_model_and_version(names: dict[str, str]) -> None:
     """Raise NotFound for another model or version than the one that is served; other names are the platform's own."""
-    there = {"model": contracts().name, "version": served().version}
+    there = {"model": current_decoders().name, "version": current_model().version}
     if any(names[name] != there[name] for name in there.keys() & names.keys()):
         raise NotFound
 
 
-def failure(path: str, status: int, text: str) -> dict[str, str]:
+def error_body(path: str, status: int, text: str) -> dict[str, str]:
     """Return the body of an error, in the shape of the contract whose path it is."""
     if path == "/score":
         return {"message": text}
@@ -67,54 +79,60 @@ def failure(path: str, status: int, text: str) -> dict[str, str]:
 # Open Inference Protocol V2: KServe, Triton's clients.
 
 
-@platforms.get("/v2", strict_slashes=False)
+@protocols_blueprint.get("/v2", strict_slashes=False)
 def server() -> Response:
     """Describe the server (Open Inference V2)."""
-    return answer({"name": "flask-ml-model", "version": __version__, "extensions": ["binary_tensor_data"]})
+    return json_response({"name": "flask-ml-model", "version": __version__, "extensions": ["binary_tensor_data"]})
 
 
-@platforms.get("/v2/health/live")
+@protocols_blueprint.get("/v2/health/live")
 def live() -> Response:
     """Say that the process answers (Open Inference V2)."""
-    return answer({"live": True})
+    return json_response({"live": True})
 
 
-@platforms.get("/v2/health/ready")
+@protocols_blueprint.get("/v2/health/ready")
 def ready() -> Response:
     """Say whether the model answers as its card says (Open Inference V2)."""
     check_ready()
-    return answered({"live": True, "ready": True})  # the specification prints the one, KServe's client reads the other
+    return versioned_json_response(
+        {"live": True, "ready": True}
+    )  # the specification prints the one, KServe's client reads the other
 
 
-@platforms.get("/v2/models/<model>")
-@platforms.get("/v2/models/<model>/versions/<version>")
+@protocols_blueprint.get("/v2/models/<model>")
+@protocols_blueprint.get("/v2/models/<model>/versions/<version>")
 def metadata(**names: str) -> Response:
     """Describe the model's inputs and outputs (Open Inference V2)."""
-    check_names(names)
-    described = {"name": contracts().name, "versions": [served().version], "platform": "sklearn_joblib"}
-    return answered(described | {"inputs": contracts().infer.inputs, "outputs": contracts().infer.outputs})
+    check_model_and_version(names)
+    described = {"name": current_decoders().name, "versions": [current_model().version], "platform": "sklearn_joblib"}
+    return versioned_json_response(
+        described | {"inputs": current_decoders().infer.inputs, "outputs": current_decoders().infer.outputs}
+    )
 
 
-@platforms.get("/v2/models/<model>/ready")
-@platforms.get("/v2/models/<model>/versions/<version>/ready")
+@protocols_blueprint.get("/v2/models/<model>/ready")
+@protocols_blueprint.get("/v2/models/<model>/versions/<version>/ready")
 def model_ready(**names: str) -> Response:
     """Say whether this model answers as its card says (Open Inference V2)."""
-    check_names(names)
+    check_model_and_version(names)
     check_ready()
-    return answered({"name": contracts().name, "ready": True})
+    return versioned_json_response({"name": current_decoders().name, "ready": True})
 
 
-@platforms.post("/v2/models/<model>/infer")
-@platforms.post("/v2/models/<model>/versions/<version>/infer")
+@protocols_blueprint.post("/v2/models/<model>/infer")
+@protocols_blueprint.post("/v2/models/<model>/versions/<version>/infer")
 def infer(**names: str) -> Response:
     """Score tensors, in JSON or binary (Open Inference V2)."""
-    check_names(names)
-    accepted(JSON, BINARY)
-    known = contracts()
-    rows, asked = known.infer.decode(body(BINARY, ""), current().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"))
-    content, length = known.infer.encode(asked, rows, scored(rows, "$.inputs"), known.name)
+    check_model_and_version(names)
+    negotiate_mimetype(JSON, OCTET_STREAM)
+    known = current_decoders()
+    rows, asked = known.infer.decode(
+        read_body(OCTET_STREAM, ""), current_request().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+    )
+    content, length = known.infer.encode(asked, rows, predict_and_record(rows, "$.inputs"), known.name)
     headers = {"X-Model-Version": known.infer.model.version}
-    response = Response(content, content_type=BINARY if length else JSON, headers=headers)
+    response = Response(content, content_type=OCTET_STREAM if length else JSON, headers=headers)
     if length:
         response.headers["Inference-Header-Content-Length"] = str(length)
     return response
@@ -123,87 +141,91 @@ def infer(**names: str) -> Response:
 # KServe V1, TensorFlow Serving, Vertex AI.
 
 
-@platforms.get("/v1/models")
+@protocols_blueprint.get("/v1/models")
 def models() -> Response:
     """Name the model (KServe V1)."""
-    return answer({"models": [contracts().name]})
+    return json_response({"models": [current_decoders().name]})
 
 
-@platforms.get("/v1/models/<model>")
+@protocols_blueprint.get("/v1/models/<model>")
 def status(**names: str) -> Response:
     """Say whether this model answers as its card says (KServe V1, TensorFlow Serving)."""
-    check_names(names)
+    check_model_and_version(names)
     check_ready()
-    state = {"version": served().version, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    return answered({"name": contracts().name, "ready": True, "model_version_status": [state]})
+    state = {
+        "version": current_model().version,
+        "state": "AVAILABLE",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    return versioned_json_response({"name": current_decoders().name, "ready": True, "model_version_status": [state]})
 
 
-@platforms.post(VERTEX)
-@platforms.post("/v1/models/<model>:predict")
-@platforms.post("/v1/models/<model>/versions/<version>:predict")
+@protocols_blueprint.post(VERTEX_AI_PREDICT_RULE)
+@protocols_blueprint.post("/v1/models/<model>:predict")
+@protocols_blueprint.post("/v1/models/<model>/versions/<version>:predict")
 def instances(**names: str) -> Response:
     """Score instances (KServe V1, TensorFlow Serving, Vertex AI)."""
-    check_names(names)
-    accepted(JSON)
-    rows, _ = contracts().instances.decode(body())
-    return answered({"predictions": scored(rows, "$").tolist()})
+    check_model_and_version(names)
+    negotiate_mimetype(JSON)
+    rows, _ = current_decoders().instances.decode(read_body())
+    return versioned_json_response({"predictions": predict_and_record(rows, "$").tolist()})
 
 
 # MLflow, SageMaker, Azure ML.
 
 
-@platforms.get(VERTEX)
-@platforms.get("/ping")
-@platforms.get("/health")
+@protocols_blueprint.get(VERTEX_AI_PREDICT_RULE)
+@protocols_blueprint.get("/ping")
+@protocols_blueprint.get("/health")
 def ping(**_: str) -> Response:
     """Say whether the model answers as its card says (SageMaker, MLflow, Vertex AI)."""
     check_ready()
     return Response("\n", mimetype="text/plain")
 
 
-@platforms.get("/version")
+@protocols_blueprint.get("/version")
 def version() -> Response:
     """Return the model's version as text (MLflow)."""
-    return Response(served().version, mimetype="text/plain")
+    return Response(current_model().version, mimetype="text/plain")
 
 
-@platforms.post("/invocations")
+@protocols_blueprint.post("/invocations")
 def invocations() -> Response:
     """Score JSON or CSV (SageMaker, MLflow)."""
-    data = body(CSV)
+    data = read_body(CSV)
     if request.mimetype == CSV:
-        mimetype = accepted(CSV, JSON)
-        rows, wrapped = contracts().rows.from_csv(data)
+        mimetype = negotiate_mimetype(CSV, JSON)
+        rows, wrapped = current_decoders().rows.parse_csv(data)
     else:
-        mimetype = accepted(JSON, CSV)
-        rows, wrapped = contracts().invocations.decode(data)
-    prediction = scored(rows, "$").tolist()
+        mimetype = negotiate_mimetype(JSON, CSV)
+        rows, wrapped = current_decoders().invocations.decode(data)
+    prediction = predict_and_record(rows, "$").tolist()
     if mimetype == JSON:
-        return answered({"predictions": prediction} if wrapped else prediction)
+        return versioned_json_response({"predictions": prediction} if wrapped else prediction)
     text = io.StringIO()
     lines: Any = (value if isinstance(value, list) else [value] for value in prediction)
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return Response(text.getvalue(), mimetype=CSV, headers={"X-Model-Version": served().version})
+    return Response(text.getvalue(), mimetype=CSV, headers={"X-Model-Version": current_model().version})
 
 
-@platforms.get("/execution-parameters")
+@protocols_blueprint.get("/execution-parameters")
 def execution_parameters() -> Response:
     """Say how a Batch Transform is best cut up (SageMaker)."""
     limit, rows = current_app.config["MAX_BODY_BYTES"], current_app.config["MAX_ROWS"]
     # A payload of megabytes may hold more rows than are taken: the shortest are a digit and a comma for each feature.
-    strategy = "MULTI_RECORD" if rows * 2 * served().n_features >= limit else "SINGLE_RECORD"
-    workers = np.count_nonzero(current_app.extensions["telemetry"].table[1:, PID])
+    strategy = "MULTI_RECORD" if rows * 2 * current_model().n_features >= limit else "SINGLE_RECORD"
+    workers = np.count_nonzero(current_app.extensions["telemetry"].http_counters[1:, PID_COLUMN])
     megabytes = max(limit // 2**20, 1)
-    return answer(
+    return json_response(
         {"MaxConcurrentTransforms": max(int(workers), 1), "BatchStrategy": strategy, "MaxPayloadInMB": megabytes}
     )
 
 
-@platforms.post("/score")
+@protocols_blueprint.post("/score")
 def score() -> Response:
     """Score rows (Azure ML)."""
     if len(request.headers.get("X-Request-ID", "")) > 100:
         raise RequestHeaderFieldsTooLarge("Expected an X-Request-ID of at most 100 characters")
-    accepted(JSON)
-    rows, _ = contracts().score.decode(body())
-    return answered(scored(rows, "$").tolist())
+    negotiate_mimetype(JSON)
+    rows, _ = current_decoders().score.decode(read_body())
+    return versioned_json_response(predict_and_record(rows, "$").tolist())

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.model import Card, Model, ModelError, load, replace_files
+from serving.model import Model, ModelCard, ModelError, load_model, write_files_atomically
 
 # MLflow reads these where it is imported. A store in the working directory, unless a server is named; and a server that
 # is not there is given up after seconds, not after minutes.
@@ -41,31 +41,31 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"the registry needs {error.name}: make install-registry, then .venv-registry/bin/python")
 
-MODEL = Path(__file__).parent.with_name("model.pkl")
+DEFAULT_MODEL_PATH = Path(__file__).parent.with_name("model.pkl")
 # What a version holds of ours and the tags with their digests; beside it is MLflow's own form of the same estimator.
-FOLDER, TAGS = "extra_files", {"model.pkl": "sha256", "model.json": "card_sha256"}
-URI = re.compile(r"models:/([^/@]+)(?:/([0-9]+)|@([^/@]+))")
+ARTIFACT_DIR, DIGEST_TAGS = "extra_files", {"model.pkl": "sha256", "model.json": "card_sha256"}
+MODEL_URI = re.compile(r"models:/([^/@]+)(?:/([0-9]+)|@([^/@]+))")
 
 
 class RegistryError(Exception):
     """What the registry cannot or will not do; the text is one line."""
 
 
-def read(path: Path) -> tuple[Model, Card, dict[str, bytes]]:
+def load_with_files(path: Path) -> tuple[Model, ModelCard, dict[str, bytes]]:
     """Return the model in `path`, its card, and the bytes of both by name. Raises RegistryError and ModelError."""
-    model = load(path)
+    model = load_model(path)
     if model.card is None:
         raise RegistryError(f"{path} has no model card, and nothing is known without one")
     return model, model.card, {"model.pkl": path.read_bytes(), "model.json": path.with_suffix(".json").read_bytes()}
 
 
-def register(path: Path, name: str) -> str:
+def register_version(path: Path, name: str) -> str:
     """Log the model in `path` with what its card says, and make it a version of `name`.
 
     MLflow's own form of the estimator lies beside our files, so that its pyfunc and its servers load it as any other.
     Raises RegistryError, ModelError, MlflowException, OSError.
     """
-    model, card, contents = read(path)
+    model, card, contents = load_with_files(path)
     rows = np.array([reference.features for reference in card.reference])
     libraries = card.libraries | {"skops": metadata.version("skops")}
     mlflow.set_experiment(name)
@@ -75,7 +75,7 @@ def register(path: Path, name: str) -> str:
             named = {f"{group}.{of}": n for of, n in found.items()} if isinstance(found, dict) else {group: found}
             mlflow.log_metrics({metric: n for metric, n in named.items() if isinstance(n, int | float)})
         if "confusion_matrix" in card.metrics.get("held_out", {}):
-            mlflow.log_figure(confusion(card), "confusion_matrix.png")
+            mlflow.log_figure(confusion_figure(card), "confusion_matrix.png")
         for file, content in contents.items():
             Path(directory, file).write_bytes(content)
         logged = mlflow.sklearn.log_model(
@@ -86,12 +86,12 @@ def register(path: Path, name: str) -> str:
             pip_requirements=[f"{library}=={v}" for library, v in libraries.items() if library != "python"],
             extra_files=[str(Path(directory, file)) for file in contents],
         )
-        digests = {TAGS[file]: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+        digests = {DIGEST_TAGS[file]: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
         version = mlflow.register_model(logged.model_uri, name, tags=digests)
     return f"registered {card.sha256[:12]} as version {version.version} of {name}"
 
 
-def confusion(card: Card) -> Figure:
+def confusion_figure(card: ModelCard) -> Figure:
     """Return the confusion matrix of the held-out rows as a picture, with the classes' labels."""
     held, labels = card.metrics["held_out"], [c.label for c in card.classes]
     figure = Figure(figsize=(5, 4.5), layout="constrained")
@@ -101,47 +101,49 @@ def confusion(card: Card) -> Figure:
     return figure
 
 
-def fetch(uri: str) -> tuple[Any, Card, dict[str, bytes]]:
+def download_version(uri: str) -> tuple[Any, ModelCard, dict[str, bytes]]:
     """Return what the registry says of the version that `uri` names, its card, and the bytes of its files by name.
 
     `uri` is `models:/NAME/NUMBER` or `models:/NAME@ALIAS`. Before anything in it runs, the digest of each file is
     compared with the version's tag, and then comes what `load` asks. Raises RegistryError, MlflowException, OSError.
     """
-    named = URI.fullmatch(uri)
+    named = MODEL_URI.fullmatch(uri)
     if not named:
         raise RegistryError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri!r}")
     client, (name, number, alias) = MlflowClient(), named.groups()
     version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
     place = f"models:/{name}/{version.version}"  # from here on by its number: an alias may move meanwhile
     with tempfile.TemporaryDirectory() as directory:
-        folder = Path(mlflow.artifacts.download_artifacts(f"{place}/{FOLDER}", dst_path=directory))
-        for file, tag in TAGS.items():
+        folder = Path(mlflow.artifacts.download_artifacts(f"{place}/{ARTIFACT_DIR}", dst_path=directory))
+        for file, tag in DIGEST_TAGS.items():
             if not (folder / file).is_file():
                 raise RegistryError(f"{place} has no {file}; those that train.py registers do")
             digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
             if digest != version.tags.get(tag):
                 raise RegistryError(f"{place}: the SHA-256 of {file} is {digest}, its tag says {version.tags.get(tag)}")
         try:
-            return version, *read(folder / "model.pkl")[1:]
+            return version, *load_with_files(folder / "model.pkl")[1:]
         except ModelError as error:
             raise RegistryError(f"{place}: {str(error).removeprefix(f'{folder}/')}") from error
 
 
-def pull(uri: str, path: Path) -> str:
+def pull_version(uri: str, path: Path) -> str:
     """Write the version that `uri` names to `path` and its card beside it, both or neither. Raises as `fetch` does."""
-    version, card, files = fetch(uri)
-    replace_files({path: files["model.pkl"], path.with_suffix(".json"): files["model.json"]})
+    version, card, files = download_version(uri)
+    write_files_atomically({path: files["model.pkl"], path.with_suffix(".json"): files["model.json"]})
     return f"wrote {path}: version {version.version} of {version.name}, {card.sha256[:12]}"
 
 
-def promote(uri: str, alias: str, force: bool) -> str:
+def move_alias(uri: str, alias: str, force: bool) -> str:
     """Move `alias` to the version that `uri` names, unless that is worse than the one that has it now.
 
     Worse is less accurate on the same held-out rows. Raises as `fetch` does.
     """
-    (version, card, _), client = fetch(uri), MlflowClient()
+    (version, card, _), client = download_version(uri), MlflowClient()
     holder = client.get_registered_model(version.name).aliases.get(alias)
-    if holder is not None and (fault := worse(card, fetch(f"models:/{version.name}/{holder}")[1])):
+    if holder is not None and (
+        fault := regression_reason(card, download_version(f"models:/{version.name}/{holder}")[1])
+    ):
         if not force:
             raise RegistryError(f"refused: {fault}; {alias} stays at version {holder}, --force moves it all the same")
         print(f"FORCED: {fault}", file=sys.stderr)
@@ -149,7 +151,7 @@ def promote(uri: str, alias: str, force: bool) -> str:
     return f"{alias} of {version.name} is version {version.version}" + (f", it was {holder}" if holder else "")
 
 
-def worse(card: Card, champion: Card) -> str | None:
+def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
     """Return why the model of `card` must not follow that of `champion`, or None."""
     rows = {some.data.get("held_out_sha256") for some in (card, champion)}
     got, least = (some.metrics.get("held_out", {}).get("accuracy") for some in (card, champion))
@@ -158,7 +160,7 @@ def worse(card: Card, champion: Card) -> str | None:
     return f"its accuracy on the held-out rows is {got:.4f}, the other's {least:.4f}" if got < least else None
 
 
-def history(name: str) -> str:
+def format_versions(name: str) -> str:
     """Return a line for each version of `name`, the newest first. Raises MlflowException."""
     client = MlflowClient()
     aliases = client.get_registered_model(name).aliases
@@ -172,12 +174,12 @@ def history(name: str) -> str:
     return "\n".join(lines)
 
 
-def push(path: Path, bucket: str, image: str) -> str:
+def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
     """Put the model in `path` into S3 and into SageMaker's registry, for somebody there to approve.
 
     `image` is what will serve it. Raises RegistryError, ModelError, BotoCoreError, ClientError.
     """
-    model, card, files = read(path)
+    model, card, files = load_with_files(path)
     s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
     archive, folds = io.BytesIO(), card.metrics.get("cross_validation", {})
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
@@ -225,17 +227,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     uri = "models:/NAME/NUMBER or models:/NAME@ALIAS"
     for command, does, what, about in (
-        ("register", lambda o: register(o.model, o.what), "NAME", "make a model file a version of NAME"),
-        ("list", lambda o: history(o.what), "NAME", "list the versions of NAME"),
-        ("promote", lambda o: promote(o.what, o.alias, o.force), uri, "move an alias, unless to a worse version"),
-        ("pull", lambda o: pull(o.what, o.model), uri, "write a version to a model file"),
-        ("push", lambda o: push(o.model, o.what, o.image), "BUCKET", "put a model file into SageMaker's registry"),
+        ("register", lambda o: register_version(o.model, o.what), "NAME", "make a model file a version of NAME"),
+        ("list", lambda o: format_versions(o.what), "NAME", "list the versions of NAME"),
+        ("promote", lambda o: move_alias(o.what, o.alias, o.force), uri, "move an alias, unless to a worse version"),
+        ("pull", lambda o: pull_version(o.what, o.model), uri, "write a version to a model file"),
+        (
+            "push",
+            lambda o: push_to_sagemaker(o.model, o.what, o.image),
+            "BUCKET",
+            "put a model file into SageMaker's registry",
+        ),
     ):
         one = commands.add_parser(command, help=about, description=about)
         one.set_defaults(does=does)
         one.add_argument("what", metavar=what)
         if command in ("register", "pull", "push"):
-            one.add_argument("--model", type=Path, default=MODEL, metavar="PATH", help="default: %(default)s")
+            one.add_argument(
+                "--model", type=Path, default=DEFAULT_MODEL_PATH, metavar="PATH", help="default: %(default)s"
+            )
         if command == "push":
             one.add_argument("--image", required=True, help="what will serve it, in Amazon's registry of images")
         if command == "promote":

@@ -14,10 +14,16 @@ from joblib.numpy_pickle import NumpyUnpickler
 from sklearn.exceptions import InconsistentVersionWarning
 
 # Whoever serves another library's estimator adds its package here.
-CLASSES_OF = ("sklearn.", "scipy.sparse.", "scipy.interpolate.", "numpy.random.")
-FUNCTIONS_OF = ("sklearn.feature_selection.", "sklearn.metrics.")  # scores and kernels, kept by selectors and searches
-CONSTRUCTORS = ("newObj", "__pyx_unpickle_")  # how Cython's classes in scikit-learn are put together again
-NAMES = {  # how arrays, scalars, random states and column ranges are
+ALLOWED_CLASS_PREFIXES = ("sklearn.", "scipy.sparse.", "scipy.interpolate.", "numpy.random.")
+ALLOWED_FUNCTION_PREFIXES = (
+    "sklearn.feature_selection.",
+    "sklearn.metrics.",
+)  # scores and kernels, kept by selectors and searches
+ALLOWED_CONSTRUCTOR_PREFIXES = (
+    "newObj",
+    "__pyx_unpickle_",
+)  # how Cython's classes in scikit-learn are put together again
+ALLOWED_NAMES = {  # how arrays, scalars, random states and column ranges are
     ("builtins", "slice"),
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
@@ -37,26 +43,26 @@ NAMES = {  # how arrays, scalars, random states and column ranges are
 }
 
 
-class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is untyped
+class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is untyped
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in NAMES:
+        if (module, name) in ALLOWED_NAMES:
             return super().find_class(module, name)
         if module == "numpy" and isinstance(getattr(np, name, None), np.ufunc):
             return getattr(np, name)
         # A dotted name walks attributes, out of the module that was named; so does a name imported from elsewhere.
-        if module.startswith(CLASSES_OF) and "." not in name:
+        if module.startswith(ALLOWED_CLASS_PREFIXES) and "." not in name:
             found = super().find_class(module, name)
             home = f"{getattr(found, '__module__', '')}."
             if isinstance(found, type):
-                allowed = home.startswith(CLASSES_OF)
+                allowed = home.startswith(ALLOWED_CLASS_PREFIXES)
             else:
-                allowed = home.startswith(FUNCTIONS_OF) or name.startswith(CONSTRUCTORS)
+                allowed = home.startswith(ALLOWED_FUNCTION_PREFIXES) or name.startswith(ALLOWED_CONSTRUCTOR_PREFIXES)
             if allowed:
                 return found
         raise UnpicklingError(f"it imports {module}.{name}, which is not on the allow-list")
 
 
-def unpickle(pickled: bytes) -> Any:
+def restricted_loads(pickled: bytes) -> Any:
     """Return the object in `pickled`, the bytes of an uncompressed pickle by joblib.
 
     Raises UnpicklingError for anything off the list, InconsistentVersionWarning for an estimator of another
@@ -66,4 +72,4 @@ def unpickle(pickled: bytes) -> Any:
         raise UnpicklingError("not an uncompressed pickle")
     with warnings.catch_warnings():
         warnings.simplefilter("error", InconsistentVersionWarning)
-        return _Unpickler("", io.BytesIO(pickled), ensure_native_byte_order=True).load()
+        return _RestrictedUnpickler("", io.BytesIO(pickled), ensure_native_byte_order=True).load()

@@ -18,8 +18,8 @@ from werkzeug.wsgi import ClosingIterator
 from serving.http1 import Connection, Environ
 
 # What goes to a thread: a body of more bytes, and a path that took more seconds, until it no longer does.
-SHORT, SLOW = 16384, 0.01
-FAILED = (
+MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS = 16384, 0.01
+INTERNAL_SERVER_ERROR = (
     "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: 34\r\n",
     b'{"error":"Internal Server Error"}\n',
 )
@@ -32,11 +32,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         """Make the loop, before gunicorn's own part of the start ends in run()."""
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        self.told = asyncio.Event()
+        self.stop_event = asyncio.Event()
         self.pool = ThreadPoolExecutor(self.cfg.threads)
         self.connections: set[Connection] = set()
-        self.slow: set[str] = set()
-        self.held = 0
+        self.slow_paths: set[str] = set()
+        self.buffered_bytes = 0
         self.environ: Environ = {
             "SCRIPT_NAME": "",
             "wsgi.version": (1, 0),
@@ -47,7 +47,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
         }
-        self.tick()
+        self.update_clock()
         super().init_process()
 
     def init_signals(self) -> None:
@@ -60,78 +60,78 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
     def stop(self) -> None:
         """Have the loop end in its own time."""
         self.alive = False
-        self.told.set()
+        self.stop_event.set()
 
     def run(self) -> None:
         """Serve, and return when all is done."""
         # What Flask would refuse need not be read.
-        self.most = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH") or 2**20
+        self.max_body_bytes = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH") or 2**20
         self.loop.run_until_complete(self.serve())
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def serve(self) -> None:
         """Listen; once told to stop, wait for what was begun, no longer than gunicorn does."""
-        listening = [
+        servers = [
             await self.loop.create_server(lambda: Connection(self), sock=listener.sock, backlog=self.cfg.backlog)
             for listener in self.sockets
         ]
         while self.alive and self.ppid == os.getppid():
-            self.beat()
+            self.heartbeat()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.told.wait(), 1)
+                await asyncio.wait_for(self.stop_event.wait(), 1)
         self.alive = False
         # First accept no more, then close: asyncio drops a connection whose listener is closed while it is being made.
         for listener in self.sockets:
             self.loop.remove_reader(listener.sock)
         await asyncio.sleep(0.1)
-        for server in listening:
+        for server in servers:
             server.close()
-        self.tick()
+        self.update_clock()
         for connection in self.connections:
-            connection.since = self.now  # time for what a client has just sent
+            connection.last_activity = self.now  # time for what a client has just sent
         end = self.now + self.cfg.graceful_timeout
         while self.connections and self.now < end:
-            self.beat()
+            self.heartbeat()
             await asyncio.sleep(0.1)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Show the master that the loop turns, and look after every connection."""
         self.notify()
-        self.tick()
+        self.update_clock()
         for connection in tuple(self.connections):
-            connection.check()
+            connection.check_timeouts()
 
-    def tick(self) -> None:
+    def update_clock(self) -> None:
         """Tell the time, for headers and for silences: once a second is enough."""
         self.now = time.monotonic()
         self.date = f"Date: {formatdate(usegmt=True)}\r\n"
 
-    def count(self) -> None:
+    def count_response(self) -> None:
         """Count an answer; after max_requests of them this worker is replaced."""
         self.nr += 1
         if self.nr >= self.max_requests:
             self.stop()
 
-    def perform(self, client: Connection, environ: Environ, size: int) -> None:
+    def dispatch(self, client: Connection, environ: Environ, size: int) -> None:
         """Have a request answered: here, or in a thread if that may take long."""
-        if size > SHORT or environ["PATH_INFO"] in self.slow:
-            client.busy = True
-            self.pool.submit(self.work, client, environ, size)
+        if size > MAX_INLINE_BODY_BYTES or environ["PATH_INFO"] in self.slow_paths:
+            client.response_in_progress = True
+            self.pool.submit(self.handle_in_thread, client, environ, size)
         else:
-            client.finish(environ, size, *self.call(environ, time.perf_counter))
+            client.send_result(environ, size, *self.call_application(environ, time.perf_counter))
 
-    def work(self, client: Connection, environ: Environ, size: int) -> None:
+    def handle_in_thread(self, client: Connection, environ: Environ, size: int) -> None:
         """Have a request answered, in a thread."""
-        answer = self.call(environ, time.thread_time)  # what it costs, not how long it waits for its turn
-        self.loop.call_soon_threadsafe(client.finish, environ, size, *answer)
-        self.loop.call_soon_threadsafe(client.proceed)
+        answer = self.call_application(environ, time.thread_time)  # what it costs, not how long it waits for its turn
+        self.loop.call_soon_threadsafe(client.send_result, environ, size, *answer)
+        self.loop.call_soon_threadsafe(client.process_next)
 
-    def call(self, environ: Environ, clock: Callable[[], float]) -> tuple[str, Any]:
+    def call_application(self, environ: Environ, clock: Callable[[], float]) -> tuple[str, Any]:
         """Return the head of the application's answer, to be completed, and its body: bytes, or what yields them.
 
         `clock` tells what the call costs, in seconds; a path that was slow goes to a thread until it is quick again.
         """
-        began = clock()
+        started_at = clock()
         started: list[Any] = []
         written: list[bytes] = []
 
@@ -141,37 +141,37 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
 
         try:
             result = self.wsgi(environ, start_response)
-            pieces = iter(result)
-            first = next(pieces, b"")  # a generator calls start_response no sooner
+            chunks = iter(result)
+            first = next(chunks, b"")  # a generator calls start_response no sooner
             status, headers = started
             head = "".join([f"HTTP/1.1 {status}\r\n", *[f"{name}: {value}\r\n" for name, value in headers]])
             if head.count("\n") != len(headers) + 1:
                 raise ValueError("a header has a line break in it")
-            body: Any = ClosingIterator(chain(written, (first,), pieces), getattr(result, "close", None))
-            sized = "\r\ncontent-length:" in head.lower()
+            body: Any = ClosingIterator(chain(written, (first,), chunks), getattr(result, "close", None))
+            has_content_length = "\r\ncontent-length:" in head.lower()
             empty = environ["REQUEST_METHOD"] == "HEAD" or status.startswith(("204", "304"))
-            if sized or empty or (hasattr(result, "__len__") and len(result) <= 1):
+            if has_content_length or empty or (hasattr(result, "__len__") and len(result) <= 1):
                 whole = b"" if empty else b"".join(body)
                 body.close()
                 body = whole
-                if not sized and not empty:
+                if not has_content_length and not empty:
                     head += f"Content-Length: {len(body)}\r\n"
         except Exception:
             self.log.exception("the application failed")
-            head, body = FAILED
-        if clock() - began > SLOW and len(self.slow) < 100:
-            self.slow.add(environ["PATH_INFO"])
+            head, body = INTERNAL_SERVER_ERROR
+        if clock() - started_at > SLOW_REQUEST_SECONDS and len(self.slow_paths) < 100:
+            self.slow_paths.add(environ["PATH_INFO"])
         else:
-            self.slow.discard(environ["PATH_INFO"])
+            self.slow_paths.discard(environ["PATH_INFO"])
         return head, body
 
-    def stream(self, client: Connection, body: Iterator[bytes], chunked: bool, keep: bool) -> None:
+    def stream_body(self, client: Connection, body: Iterator[bytes], chunked: bool, keep: bool) -> None:
         """Write the pieces of a body, in a thread, as fast as the client takes them."""
         try:
             for piece in filter(None, body):
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 asyncio.run_coroutine_threadsafe(client.write(framed), self.loop).result()
-            self.loop.call_soon_threadsafe(client.streamed, b"0\r\n\r\n" if chunked else b"", keep)
+            self.loop.call_soon_threadsafe(client.stream_finished, b"0\r\n\r\n" if chunked else b"", keep)
         except Exception as error:
             if not isinstance(error, ConnectionError):
                 self.log.exception("an answer broke off")

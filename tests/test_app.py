@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 
-from app import DEFAULTS, InvalidSetting, create_app, keys, settings
+from app import DEFAULTS, ConfigurationError, create_app, parse_api_keys, settings_from_env
 from conftest import ARTICLE, JSON, ROOT, in_process
 
 VERSION = hashlib.sha256((ROOT / "model.pkl").read_bytes()).hexdigest()[:12]
@@ -261,22 +261,22 @@ def test_not_ready_is_503_with_the_reason_and_alive_all_the_same():
 
 
 def test_settings_come_from_the_environment():
-    assert settings({"MAX_ROWS": "5", "MODEL_PATH": "x", "API_KEYS": "", "OTHER": "1"}) == {
+    assert settings_from_env({"MAX_ROWS": "5", "MODEL_PATH": "x", "API_KEYS": "", "OTHER": "1"}) == {
         "MAX_ROWS": 5,
         "MODEL_PATH": "x",
     }
-    assert keys("a, b,,") == [b"a", b"b"]
+    assert parse_api_keys("a, b,,") == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "ten", "1e3", "\u0663", "9" * 19])
 def test_a_limit_is_a_whole_number_above_0(text):
-    with pytest.raises(InvalidSetting, match=r"MAX_ROWS: expected a whole number above 0, got "):
-        settings({"MAX_ROWS": text})
+    with pytest.raises(ConfigurationError, match=r"MAX_ROWS: expected a whole number above 0, got "):
+        settings_from_env({"MAX_ROWS": text})
 
 
 def test_a_list_of_no_keys_does_not_open_the_door():
-    with pytest.raises(InvalidSetting, match="API_KEYS: set, but names no key"):
-        keys(" , ")
+    with pytest.raises(ConfigurationError, match="API_KEYS: set, but names no key"):
+        parse_api_keys(" , ")
 
 
 numbers = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3))

@@ -23,15 +23,15 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
 from conftest import ROOT, wait_until
-from serving.drift import quantile_edges, shares
-from serving.lines import cut, first_end, last_end
-from serving.model import Feature, load, save
+from serving.drift import bin_shares, quantile_edges
+from serving.lines import find_first_line_end, find_last_line_end, iter_blocks
+from serving.model import FeatureInfo, load_model, save_model
 from test_app import NAMES
 
 BATCH = [sys.executable, ROOT / "batch.py"]
 IRIS = load_iris()
 LABELS = IRIS.target_names.tolist()
-MODEL = load(ROOT / "model.pkl")
+MODEL = load_model(ROOT / "model.pkl")
 HEADER = ",".join(NAMES)
 GOOD = "5.1,3.5,1.4,0.2"
 
@@ -390,10 +390,10 @@ def test_a_regressor_has_neither_labels_nor_classes(tmp_path):
     for name, column in zip("abc", X.T, strict=True):
         edges = quantile_edges(column)
         bounds = float(column.min()), float(column.max())
-        features.append(Feature(name, None, *bounds, edges.tolist(), shares(column, edges).tolist()))
+        features.append(FeatureInfo(name, None, *bounds, edges.tolist(), bin_shares(column, edges).tolist()))
     facts = {"name": "width", "features": features, "classes": [], "rows": 150, "metrics": {}, "data": {}}
     estimator = LinearRegression().fit(X, y)
-    save(tmp_path / "model.pkl", estimator, reference=X[:2], **facts)
+    save_model(tmp_path / "model.pkl", estimator, reference=X[:2], **facts)
     (tmp_path / "in.csv").write_text("a,b,c\n5.1,3.5,1.4\n,3.5,1.4\n")
     batch(tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "model.pkl", "--on-error", "null")
     head, first, second = written(tmp_path / "out.csv")
@@ -427,14 +427,14 @@ def test_blocks_are_cut_at_ends_of_line_outside_quotes():
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         body = text.getvalue().encode()
-        end = first_end(body)
+        end = find_first_line_end(body)
         assert list(csv.reader(io.StringIO(body[:end].decode(), newline=""))) == rows[:1]
         file = io.BytesIO(body[end:])
-        blocks = list(cut(file, int(rng.integers(1, 50))))
+        blocks = list(iter_blocks(file, int(rng.integers(1, 50))))
         assert b"".join(blocks).rstrip() == body[end:].rstrip()
         found = [row for block in blocks for row in csv.reader(io.StringIO(block[1:].decode(), newline=""))]
         assert found == [row for row in rows[1:] if row != []]
-    assert last_end(b'\na,"b\n') == 0 and last_end(b"\na\nb") == 2
+    assert find_last_line_end(b'\na,"b\n') == 0 and find_last_line_end(b"\na\nb") == 2
 
 
 def member(**changes):

@@ -37,7 +37,7 @@ class Cluster:
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, env=environ, cwd=self.directory, stdout=-3, stderr=-3)
 
-    def work(self, code=ROOT):
+    def block_scorer(self, code=ROOT):
         """Start a worker, one that is not started again if it dies."""
         words = [self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
         self.workers.append(self.start(DASK[1] + words, code))
@@ -57,8 +57,8 @@ def cluster(tmp_path_factory):
 
 
 def test_a_cluster_gives_what_one_machine_gives_part_by_part(cluster, tmp_path):
-    cluster.work()
-    cluster.work()
+    cluster.block_scorer()
+    cluster.block_scorer()
     source = tmp_path / "in"
     source.mkdir()
     pyarrow.csv.write_csv(table(20_000), source / "a.csv")
@@ -85,7 +85,7 @@ def test_a_cluster_gives_what_one_machine_gives_part_by_part(cluster, tmp_path):
 
 
 def test_bad_rows_have_their_number_in_the_whole_file(cluster, tmp_path):
-    cluster.work()
+    cluster.block_scorer()
     lines = [GOOD] * 5000
     for row in (2000, 4000):
         lines[row - 1] = "x,1,1,1"
@@ -99,7 +99,7 @@ def test_bad_rows_have_their_number_in_the_whole_file(cluster, tmp_path):
 
 
 def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
-    doomed, _ = cluster.work(), cluster.work()
+    doomed, _ = cluster.block_scorer(), cluster.block_scorer()
     pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
     words = [tmp_path / "in.parquet", tmp_path / "out", "--scheduler", cluster.address, "--part-bytes", "1000000"]
     process = subprocess.Popen([*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -118,7 +118,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
 
 
 def test_a_scheduler_that_dies_ends_the_job_which_leaves_nothing(cluster, tmp_path):
-    cluster.work()
+    cluster.block_scorer()
     pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
     words = [tmp_path / "in.parquet", tmp_path / "out", "--scheduler", cluster.address, "--part-bytes", "1000000"]
     process = subprocess.Popen([*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -136,23 +136,23 @@ def test_a_worker_with_other_code_is_refused_before_anything(cluster, tmp_path):
     shutil.copytree(ROOT / "serving", tmp_path / "code/serving")
     with (tmp_path / "code/serving/drift.py").open("a") as file:
         file.write("# changed\n")
-    other = cluster.work(tmp_path / "code")
+    other = cluster.block_scorer(tmp_path / "code")
     assert re.fullmatch(r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", refused(*words))
     other.kill()
-    cluster.work()  # what was refused has not stayed: this one may come
+    cluster.block_scorer()  # what was refused has not stayed: this one may come
     batch(*words)
     assert listing(tmp_path / "out") == ["in-00001-of-00001.csv"]
 
 
 def test_a_worker_without_the_code_is_refused_before_anything(cluster, tmp_path):
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
-    cluster.work(tmp_path)
+    cluster.block_scorer(tmp_path)
     assert "No module named 'serving'" in refused(tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address)
     assert listing(tmp_path) == ["in.csv"]
 
 
 def test_the_readmes_commands_do_what_it_says(cluster, tmp_path):
-    cluster.work()
+    cluster.block_scorer()
     (tmp_path / "flowers").mkdir()
     for path in (tmp_path / "flowers.csv", tmp_path / "flowers/a.csv"):
         pyarrow.csv.write_csv(table(10), path)

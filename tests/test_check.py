@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
 from conftest import environment
-from serving.model import save
+from serving.model import save_model
 from test_model import facts
 
 X, y = load_iris(return_X_y=True)
@@ -34,7 +34,7 @@ def check(cwd, address, **names):
     ids=["classes", "words", "no probabilities", "numbers"],
 )
 def test_a_service_of_the_same_model_passes(serve, checkout, estimator):
-    card = save(checkout / "model.pkl", estimator, reference=X[::50], **facts(estimator))
+    card = save_model(checkout / "model.pkl", estimator, reference=X[::50], **facts(estimator))
     service = serve(checkout)
     said = f"http://{service.address} answers as version {card.sha256[:12]} should\n"
     assert check(checkout, service.address) == (0, said)
@@ -43,7 +43,7 @@ def test_a_service_of_the_same_model_passes(serve, checkout, estimator):
 def test_a_service_of_another_model_fails_and_both_versions_are_named(serve, checkout):
     service = serve()
     other = LogisticRegression(C=0.001).fit(X, y)
-    card = save(checkout / "model.pkl", other, reference=X[::50], **facts(other))
+    card = save_model(checkout / "model.pkl", other, reference=X[::50], **facts(other))
     status, said = check(checkout, service.address)
     version = service.call("GET", "/readyz").headers["X-Model-Version"]
     assert status == 1
@@ -52,7 +52,7 @@ def test_a_service_of_another_model_fails_and_both_versions_are_named(serve, che
 
 def test_the_card_is_the_one_of_model_path(serve, checkout, tmp_path):
     service = serve(checkout)
-    card = save(
+    card = save_model(
         tmp_path / "other.pkl", other := LogisticRegression(C=0.001).fit(X, y), reference=X[::50], **facts(other)
     )
     status, said = check(checkout, service.address, MODEL_PATH=str(tmp_path / "other.pkl"))

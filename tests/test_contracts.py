@@ -23,9 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import serving
-from app import DEFAULTS, InvalidSetting, create_app
+from app import DEFAULTS, ConfigurationError, create_app
 from conftest import ARTICLE, JSON, ROOT, in_process
-from serving.model import Class, Feature, save
+from serving.model import ClassInfo, FeatureInfo, save_model
 from test_app import NAMES, SETOSA, VERSION, VIRGINICA
 
 CSV = {"Content-Type": "text/csv"}
@@ -647,14 +647,14 @@ def test_vertex_ai_says_where_it_asks():
     assert in_process(app, "POST", "/predict", ARTICLE, JSON).json == {"prediction": [0]}
     assert in_process(app, "GET", "/openapi.json").json["paths"]["/a"].keys() == {"get", "post"}
     for route in ("a", "/<a>", "/a b", "/a?b", "/a\n"):
-        with pytest.raises(InvalidSetting, match="AIP_HEALTH_ROUTE: expected a path, got "):
+        with pytest.raises(ConfigurationError, match="AIP_HEALTH_ROUTE: expected a path, got "):
             create_app(AIP_HEALTH_ROUTE=route)
 
 
 def a_model(tmp_path, estimator, X, names=None, classes=()):  # noqa: N803
     names = names or [f"f{i}" for i in range(X.shape[1])]
-    features = [Feature(name, None, 0.0, 1.0, [0.0, 1.0], [1.0]) for name in names]
-    save(
+    features = [FeatureInfo(name, None, 0.0, 1.0, [0.0, 1.0], [1.0]) for name in names]
+    save_model(
         tmp_path / "model.pkl", estimator, name="m", features=features, rows=len(X), metrics={}, data={},
         reference=X[:3], classes=list(classes),
     )  # fmt: skip
@@ -704,7 +704,7 @@ def test_a_regressor_of_several_outputs_answers_a_row_of_them(tmp_path):
 def test_classes_of_another_kind_are_told_as_they_are(tmp_path, values):
     X, y = load_iris(return_X_y=True)
     X, y = X[y < 2], np.array(values)[y[y < 2]]
-    classes = [Class(value, f"label of {value}", 0.5) for value in values]
+    classes = [ClassInfo(value, f"label of {value}", 0.5) for value in values]
     app = a_model(tmp_path, LogisticRegression().fit(X, y), X, classes=classes)
     kind = "BOOL" if values[0] is False else "BYTES"
     assert in_process(app, "GET", "/v2/models/m").json["outputs"][0]["datatype"] == kind

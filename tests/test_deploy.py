@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from app import DEFAULTS, OPERATORS, create_app
+from app import ADMIN_PATHS, DEFAULTS, create_app
 from conftest import ROOT
 
 OVERLAYS = ("staging", "production", "experiment")
@@ -115,7 +115,7 @@ def test_one_port_from_gunicorn_to_the_service():
     [asked] = [one["value"] for one in CONTAINER["env"] if one["name"] == "METRICS_PORT"]
     assert metrics == {"name": "metrics", "containerPort": int(asked)}
     [endpoint] = the("PodMonitor")["spec"]["podMetricsEndpoints"]
-    assert endpoint["port"] == metrics["name"] and endpoint["path"] in OPERATORS
+    assert endpoint["port"] == metrics["name"] and endpoint["path"] in ADMIN_PATHS
     assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")} == {"http"}
     assert f"http://localhost:{PORT}" in (ROOT / "Makefile").read_text()
 

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from serving.drift import FEW, LEVEL, MANY, MINOR, Bins, judge, noise, psi, quantile_edges, shares
+from serving.drift import (
+    COMPARE_EDGES_ABOVE_ROWS,
+    MIN_PSI,
+    MIN_ROWS,
+    SIGNIFICANCE_LEVEL,
+    FeatureBins,
+    assess_drift,
+    bin_shares,
+    chi2_bound,
+    psi,
+    quantile_edges,
+)
 
 columns = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200).map(np.array)
 
@@ -15,7 +26,7 @@ def test_quantiles_cut_into_bins_of_equal_mass():
     values = np.arange(10.0)
     edges = quantile_edges(values, bins=5)
     np.testing.assert_allclose(edges, [0, 1.8, 3.6, 5.4, 7.2, 9])
-    np.testing.assert_allclose(shares(values, edges), [0.2] * 5)
+    np.testing.assert_allclose(bin_shares(values, edges), [0.2] * 5)
 
 
 def test_ties_merge_bins():
@@ -26,7 +37,7 @@ def test_ties_merge_bins():
 @given(columns)
 def test_every_training_row_is_in_one_bin(values):
     edges = quantile_edges(values)
-    found = shares(values, edges)
+    found = bin_shares(values, edges)
     assert 2 <= len(edges) <= 6 and len(found) == len(edges) - 1
     assert (edges[0], edges[-1]) == (values.min(), values.max())
     assert (found >= 0).all()
@@ -34,7 +45,7 @@ def test_every_training_row_is_in_one_bin(values):
 
 
 def test_each_value_has_a_cell():
-    bins = Bins([[0, 1, 2], [7, 7]])
+    bins = FeatureBins([[0, 1, 2], [7, 7]])
     assert bins.size == 4 + 3
     for row, cells in (
         ([-0.1, 6], [0, 4]),
@@ -49,14 +60,14 @@ def test_each_value_has_a_cell():
 
 @given(columns, st.lists(st.tuples(*[st.floats(-3e38, 3e38)] * 2), min_size=1, max_size=50))
 def test_many_rows_are_counted_as_one_by_one(values, rows):
-    bins = Bins([quantile_edges(values), [0, 1, 2.5]])
+    bins = FeatureBins([quantile_edges(values), [0, 1, 2.5]])
     one_by_one = np.bincount([cell for row in rows for cell in bins.cells(row)], minlength=bins.size)
     np.testing.assert_array_equal(bins.counts(np.array(rows)), one_by_one)
 
 
 def test_very_many_rows_are_counted_as_in_pieces():
-    bins = Bins([[0, 1, 2.5], [7, 7]])
-    rows = np.random.default_rng(0).choice([-1, 0, 0.5, 1, 2.5, 3, 7, 8], size=(3 * MANY, 2))
+    bins = FeatureBins([[0, 1, 2.5], [7, 7]])
+    rows = np.random.default_rng(0).choice([-1, 0, 0.5, 1, 2.5, 3, 7, 8], size=(3 * COMPARE_EDGES_ABOVE_ROWS, 2))
     pieces = sum(bins.counts(piece) for piece in np.split(rows, 6))
     np.testing.assert_array_equal(bins.counts(rows), pieces)
     np.testing.assert_array_equal(bins.counts(np.asfortranarray(rows)), pieces)
@@ -65,8 +76,8 @@ def test_very_many_rows_are_counted_as_in_pieces():
 @given(columns)
 def test_training_rows_fall_between_the_edges_as_the_card_says(values):
     edges = quantile_edges(values)
-    counts = Bins([edges]).counts(values[:, np.newaxis])
-    np.testing.assert_allclose(counts, np.array([0, *shares(values, edges), 0]) * len(values))
+    counts = FeatureBins([edges]).counts(values[:, np.newaxis])
+    np.testing.assert_allclose(counts, np.array([0, *bin_shares(values, edges), 0]) * len(values))
 
 
 def test_the_index_is_the_formula():
@@ -85,18 +96,22 @@ def test_the_index_is_the_formula():
 
 def test_the_bound_is_chi_squareds_shared_among_columns():
     for bins, columns in ((7, 1), (7, 5), (3, 5)):
-        assert noise(bins, columns) == pytest.approx(chi2.ppf(1 - LEVEL / columns, bins - 1))
+        assert chi2_bound(bins, columns) == pytest.approx(chi2.ppf(1 - SIGNIFICANCE_LEVEL / columns, bins - 1))
 
 
 def test_a_verdict_needs_rows_and_more_than_chance_and_more_than_a_trifle():
     even = np.array([500.0, 500.0])
-    assert judge(np.array([FEW - 1, 0]), even, 1) == {"verdict": "too few rows", "psi": None, "critical": None}
-    assert judge(np.array([FEW, 0]), even, 1)["verdict"] == "drifting"
-    chance = judge(np.array([70, 30]), np.array([20.0, 20.0]), 5)
-    assert MINOR < chance["psi"] < chance["critical"] and chance["verdict"] == "quiet"
+    assert assess_drift(np.array([MIN_ROWS - 1, 0]), even, 1) == {
+        "verdict": "too few rows",
+        "psi": None,
+        "critical": None,
+    }
+    assert assess_drift(np.array([MIN_ROWS, 0]), even, 1)["verdict"] == "drifting"
+    chance = assess_drift(np.array([70, 30]), np.array([20.0, 20.0]), 5)
+    assert MIN_PSI < chance["psi"] < chance["critical"] and chance["verdict"] == "quiet"
     # A million rows make any difference sure, and none of them worth a look.
-    trifle = judge(even * 1000 + [9000, -9000], even * 1000, 1)
-    assert trifle["critical"] < trifle["psi"] < MINOR and trifle["verdict"] == "quiet"
+    trifle = assess_drift(even * 1000 + [9000, -9000], even * 1000, 1)
+    assert trifle["critical"] < trifle["psi"] < MIN_PSI and trifle["verdict"] == "quiet"
 
 
 @pytest.mark.parametrize(("reference_rows", "rows"), [(150, 100), (150, 1000), (1000, 10_000), (10_000, 100)])
@@ -106,8 +121,8 @@ def test_chance_alone_exceeds_the_critical_value_less_than_one_time_in_twenty(re
     above = 0
     for _ in range(5000):
         reference, live = rng.normal(size=reference_rows), rng.normal(size=rows)
-        bins = Bins([quantile_edges(reference)])
+        bins = FeatureBins([quantile_edges(reference)])
         of_reference, of_live = (bins.counts(values[:, np.newaxis]) for values in (reference, live))
-        found = judge(of_live, of_reference, 1)
+        found = assess_drift(of_live, of_reference, 1)
         above += found["psi"] > found["critical"]
     assert 0.01 < above / 5000 < 0.05

@@ -29,8 +29,8 @@ from sklearn.utils import all_estimators
 
 from app import create_app
 from conftest import JSON, ROOT, in_process
-from serving.linear import linear
-from serving.model import Class, Feature, Model, ModelError, load, save
+from serving.linear import as_linear_classifier
+from serving.model import ClassInfo, FeatureInfo, Model, ModelError, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
 
@@ -39,8 +39,10 @@ def facts(estimator):
     classes = getattr(estimator, "classes_", ())
     return {
         "name": "test",
-        "features": [Feature(name, "cm", 0, 1, [0, 1], [1]) for name in "abcd"],
-        "classes": [Class(c, f"class {c}", 0.5) for c in classes.tolist()] if isinstance(classes, np.ndarray) else [],
+        "features": [FeatureInfo(name, "cm", 0, 1, [0, 1], [1]) for name in "abcd"],
+        "classes": [ClassInfo(c, f"class {c}", 0.5) for c in classes.tolist()]
+        if isinstance(classes, np.ndarray)
+        else [],
         "rows": 1,
         "metrics": {},
         "data": {},
@@ -48,8 +50,8 @@ def facts(estimator):
 
 
 def saved(path, estimator):
-    save(path, estimator, reference=X[::50], **facts(estimator))
-    return load(path)
+    save_model(path, estimator, reference=X[::50], **facts(estimator))
+    return load_model(path)
 
 
 def required(estimator, kind):
@@ -208,10 +210,10 @@ def edit(path, change):
 
 
 def test_a_digest_may_be_asked_for(pair):
-    digest = load(pair).sha256
-    assert load(pair, digest.upper()).version == digest[:12]
+    digest = load_model(pair).sha256
+    assert load_model(pair, digest.upper()).version == digest[:12]
     with pytest.raises(ModelError, match=f"{pair}: its SHA-256 is {digest}, MODEL_SHA256 asks for 00"):
-        load(pair, "00")
+        load_model(pair, "00")
 
 
 @pytest.mark.parametrize(
@@ -232,13 +234,13 @@ def test_a_digest_may_be_asked_for(pair):
 def test_a_card_that_is_not_the_models_is_refused(pair, change, message):
     edit(pair.with_suffix(".json"), change)
     with pytest.raises(ModelError, match=message):
-        load(pair)
+        load_model(pair)
 
 
 def test_a_new_model_beside_an_old_card_is_refused(pair):
     joblib.dump(LogisticRegression(C=0.1).fit(X, y), pair)
     with pytest.raises(ModelError, match=r"its SHA-256 is .*, its card model.json says"):
-        load(pair)
+        load_model(pair)
 
 
 def test_another_scikit_learns_model_without_a_card_is_refused(tmp_path):
@@ -247,7 +249,7 @@ def test_another_scikit_learns_model_without_a_card_is_refused(tmp_path):
     path = tmp_path / "model.pkl"
     path.write_bytes((ROOT / "model.pkl").read_bytes().replace(sklearn.__version__.encode(), other.encode()))
     with pytest.raises(ModelError, match=f"made with scikit-learn {other}, but this is"):
-        load(path)
+        load_model(path)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_what_is_not_a_model_is_refused(tmp_path, thing, message):
     path = tmp_path / "model.pkl"
     joblib.dump(thing, path)
     with pytest.raises(ModelError, match=message):
-        load(path)
+        load_model(path)
 
 
 def test_a_failed_save_leaves_the_old_pair(pair):
@@ -271,7 +273,7 @@ def test_a_failed_save_leaves_the_old_pair(pair):
     fitted = LogisticRegression(max_iter=500).fit(X, y)
     fitted.extra = lambda: None  # cannot be pickled
     with pytest.raises(Exception, match="lambda"):
-        save(pair, fitted, reference=X[:1], **facts(fitted))
+        save_model(pair, fitted, reference=X[:1], **facts(fitted))
     assert {path.name: path.read_bytes() for path in pair.parent.iterdir()} == old
 
 
@@ -335,9 +337,9 @@ def test_a_subclass_that_answers_in_its_own_way_keeps_it():
 
 def test_scores_that_could_overflow_are_the_estimators():
     fitted = LogisticRegression(max_iter=500).fit(X, y)
-    assert linear(fitted)
+    assert as_linear_classifier(fitted)
     fitted.coef_ = fitted.coef_ * 1e300
-    assert linear(fitted) is None
+    assert as_linear_classifier(fitted) is None
 
 
 def test_a_sparse_classifier_is_served():
@@ -349,8 +351,8 @@ def test_a_sparse_classifier_is_served():
 def test_coefficients_that_answer_otherwise_than_the_estimator_are_noticed(tmp_path):
     path = tmp_path / "model.pkl"
     fitted = LinearSVC(max_iter=100_000).fit(X, y)  # no probabilities, which would be noticed as well
-    save(path, fitted, reference=X[::50], **facts(fitted))
-    model = load(path)
+    save_model(path, fitted, reference=X[::50], **facts(fitted))
+    model = load_model(path)
     model.estimator.intercept_ = model.estimator.intercept_[::-1] * 1e3
     with pytest.raises(ModelError, match="does not answer its reference rows"):
         model.self_test()

@@ -16,8 +16,8 @@ from sklearn.datasets import load_iris
 
 from app import create_app
 from conftest import JSON, ROOT, free_port, wait_until
-from serving.drift import judge, noise, reference_shares
-from serving.platforms import PROBES, VERTEX
+from serving.drift import assess_drift, chi2_bound, smoothed_shares
+from serving.platforms import PROBE_PATHS, VERTEX_AI_PREDICT_RULE
 from test_app import NAMES
 
 MONITORING = ROOT / "k8s" / "components" / "monitoring"
@@ -58,7 +58,9 @@ def test_traffic_is_what_is_scored_and_not_what_probes():
     scored = {rule.rule for rule in rules if "POST" in rule.methods} - {"/feedback"}
     alerts, board = (MONITORING / "prometheusrule.yaml").read_text(), (MONITORING / "dashboard.json").read_text()
     [excluded] = set(re.findall(r'route!~\\?"([^"\\]+)', alerts + board))
-    assert all(re.fullmatch(excluded, route) for route in PROBES - {VERTEX} | {"/metrics", "/drift"})
+    assert all(
+        re.fullmatch(excluded, route) for route in PROBE_PATHS - {VERTEX_AI_PREDICT_RULE} | {"/metrics", "/drift"}
+    )
     assert not any(re.fullmatch(excluded, route) for route in scored)
     [counted] = re.findall(r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"'))
     assert {rule.rule for rule in rules if re.fullmatch(counted, rule.rule)} == scored
@@ -86,7 +88,7 @@ def versions(*roles):
 
 
 REFERENCE = np.array([0, 30, 30, 30, 30, 30, 0])
-BOUND = noise(7, 2)
+BOUND = chi2_bound(7, 2)
 
 
 def columns(live, classes=(1, 1), reference=REFERENCE):
@@ -96,12 +98,12 @@ def columns(live, classes=(1, 1), reference=REFERENCE):
     found = [ours("feature_rows_total", n, **labels) for labels, n in zip(cells, live, strict=True)]
     found += [
         gauge("feature_reference_share", share, **labels)
-        for labels, share in zip(cells, reference_shares(reference), strict=True)
+        for labels, share in zip(cells, smoothed_shares(reference), strict=True)
     ]
     found += [gauge("feature_drift_bound", BOUND, model_version="v", feature="f")]
     found += [ours("predictions_total", n, model_version="v", **{"class": i}) for i, n in enumerate(classes)]
     found += [gauge("class_reference_share", 0.5, model_version="v", **{"class": i}) for i in range(2)]
-    found += [gauge("class_drift_bound", noise(2, 2), model_version="v")]
+    found += [gauge("class_drift_bound", chi2_bound(2, 2), model_version="v")]
     return [*found, gauge("model_reference_rows", reference.sum(), model_version="v")]
 
 
@@ -163,7 +165,7 @@ def test_an_alert_fires_when_it_should_and_not_else(tmp_path, name, state, input
 @promtool
 @pytest.mark.parametrize("live", [(0, 4, 3, 5, 2, 6, 0), (1, 0, 0, 2, 9, 9, 9), (0, 1, 0, 0, 0, 1, 0)])
 def test_prometheus_finds_the_index_and_its_critical_value_that_the_service_finds(tmp_path, live):
-    expected = judge(np.array(live) * 60.0, REFERENCE, 2)
+    expected = assess_drift(np.array(live) * 60.0, REFERENCE, 2)
     for name in ("psi", "critical"):
         found = promql(tmp_path, RULE, f'column:drift:{name}1h{{column="f"}}', columns(live))
         np.testing.assert_allclose(found, [expected[name]])

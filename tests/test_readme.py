@@ -14,9 +14,9 @@ import peers
 import serve
 from app import DEFAULTS, create_app
 from conftest import ROOT
-from serving.drift import FEW, LEVEL, MINOR
-from serving.http1 import FIELDS, HEAD, HELD
-from serving.worker import SHORT, SLOW, Worker
+from serving.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
+from serving.http1 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS
+from serving.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS, Worker
 from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
 from test_monitoring import ALERTS
 
@@ -123,7 +123,10 @@ def test_the_alerts_are_as_the_table_says():
     assert "[15m]" in ALERTS["MlModelNoTraffic"]["expr"]
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
     assert f"port {ports['metrics']} to themselves" in README
-    assert f"`too few rows` below {FEW}, `drifting` above both that value and {MINOR}" in README and LEVEL == 1 / 20
+    assert (
+        f"`too few rows` below {MIN_ROWS}, `drifting` above both that value and {MIN_PSI}" in README
+        and SIGNIFICANCE_LEVEL == 1 / 20
+    )
 
 
 def test_the_canary_is_judged_as_the_table_says():
@@ -142,11 +145,12 @@ def test_what_is_said_in_passing_is_so():
     versions = WORKFLOWS["ci.yml"]["jobs"]["test"]["strategy"]["matrix"]["python"]
     assert f"Python ({versions[0]} to {versions[-1]})" in README
     assert f"Kubernetes {OLDEST_KUBERNETES} or newer" in README
-    assert f"{GUNICORN['worker_connections']} clients a worker and {HELD // 2**20} MiB" in README
+    assert f"{GUNICORN['worker_connections']} clients a worker and {MAX_BUFFERED_BYTES // 2**20} MiB" in README
     assert f"A request has {GUNICORN['timeout']} s to arrive" in README
     assert f"| The request took more than {GUNICORN['timeout']} s to arrive |" in README
-    assert f"More than {HEAD // 1024} KiB or {FIELDS} fields of headers" in README
-    assert f"Bodies above {SHORT // 1024} KiB, and paths that take more than {SLOW * 1000:.0f} ms" in FLAT
+    assert f"More than {MAX_HEADER_BYTES // 1024} KiB or {MAX_HEADER_FIELDS} fields of headers" in README
+    kib, ms = MAX_INLINE_BODY_BYTES // 1024, SLOW_REQUEST_SECONDS * 1000
+    assert f"Bodies above {kib} KiB, and paths that take more than {ms:.0f} ms" in FLAT
     assert f"by {GUNICORN['threads']} threads a worker" in README
     assert (
         GUNICORN["preload_app"]
@@ -196,14 +200,6 @@ def test_every_path_that_is_named_exists():
     assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab", "../../components/registry"}
     places = (ROOT, ROOT / "k8s/overlays/production")
     assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
-
-
-def test_the_lines_of_the_contracts_are_counted():
-    written = (ROOT / "serving/platforms.py").read_text()
-    _, v2, *others = re.split("^# ", written, flags=re.MULTILINE)
-    parts = [v2 + (ROOT / "serving/oip.py").read_text(), *others]
-    [measured] = [measured for _, measured, command in table("Numbers") if "-k lines" in command]
-    assert measured == "; ".join(str(len([line for line in part.splitlines() if line.strip()])) for part in parts)
 
 
 def test_the_accuracies_are_the_cards():

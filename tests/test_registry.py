@@ -23,7 +23,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
 from conftest import JSON, PROGRAM, ROOT, environment, free_port, wait_until
-from serving.model import save
+from serving.model import save_model
 from serving.registry import main
 from test_model import facts
 from test_unpickle import Call
@@ -355,7 +355,7 @@ def test_what_was_measured_on_other_rows_is_not_compared(registered, deployed, r
 def regression(tmp_path):
     """Return a directory with a model that has no classes, and no accuracy."""
     estimator = LinearRegression().fit(X, X[:, 0])
-    save(tmp_path / "model.pkl", estimator, reference=X[::50], **facts(estimator) | {"metrics": {"r2": 0.9}})
+    save_model(tmp_path / "model.pkl", estimator, reference=X[::50], **facts(estimator) | {"metrics": {"r2": 0.9}})
     return tmp_path
 
 

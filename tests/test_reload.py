@@ -12,14 +12,14 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from app import create_app, reload
+from app import create_app, reload_app
 from conftest import JSON, ROOT, free_port, in_process, wait_until
-from serving.model import load, replace_files, save
+from serving.model import load_model, save_model, write_files_atomically
 from test_model import facts
 from test_telemetry import scrape
 
 X, y = load_iris(return_X_y=True)
-OLD = load(ROOT / "model.pkl")
+OLD = load_model(ROOT / "model.pkl")
 # The other answers every row of the first class with another one: what answered is seen in each answer.
 ROWS = X[y == 0]
 BODY = msgspec.json.encode({"features": ROWS.tolist()})
@@ -30,10 +30,10 @@ def pairs(tmp_path_factory):
     """Return the files of two versions, by version, and what each predicts for ROWS."""
     directory = tmp_path_factory.mktemp("versions")
     other = LogisticRegression(max_iter=500).fit(X, np.roll(y, 50))
-    save(directory / "model.pkl", other, reference=X[::50], **facts(other))
+    save_model(directory / "model.pkl", other, reference=X[::50], **facts(other))
     found = {}
     for path in (ROOT / "model.pkl", directory / "model.pkl"):
-        model = load(path)
+        model = load_model(path)
         files = {file.name: file.read_bytes() for file in (path, path.with_suffix(".json"))}
         found[model.version] = files, model.predict(ROWS).tolist()
     (first, old), (_, new) = found.items()
@@ -42,7 +42,7 @@ def pairs(tmp_path_factory):
 
 
 def put(directory, files):
-    replace_files({directory / name: content for name, content in files.items()})
+    write_files_atomically({directory / name: content for name, content in files.items()})
 
 
 def turn_over(service):
@@ -151,7 +151,7 @@ def test_requests_count_on_and_rows_are_the_new_versions_own(app, checkout, pair
     for served, version in ((app, old), (None, new)):
         if served is None:
             put(checkout, pairs[new][0])
-            served = reload(app)
+            served = reload_app(app)
         in_process(served, "POST", "/predict", BODY, JSON)
         in_process(served, "POST", "/feedback", b'{"prediction":[0],"actual":[1]}', JSON)
         found = scrape(partial(in_process, served))
@@ -169,14 +169,14 @@ def test_requests_count_on_and_rows_are_the_new_versions_own(app, checkout, pair
 
 def test_the_same_files_again_are_no_new_version(app):
     in_process(app, "POST", "/predict", BODY, JSON)
-    assert reload(app) is app
+    assert reload_app(app) is app
     assert scrape(partial(in_process, app))["rows_total", OLD.version] == len(ROWS)
 
 
 def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
     app = create_app(MODEL_PATH=str(checkout / "model.pkl"), MODEL_SHA256=OLD.sha256)
     put(checkout, [*pairs.values()][1][0])
-    assert reload(app) is app
+    assert reload_app(app) is app
     answer = in_process(app, "GET", "/readyz")
     assert answer.status == 200 and answer.json["reload"].endswith(f"MODEL_SHA256 asks for {OLD.sha256}")
 
@@ -184,5 +184,5 @@ def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
 def test_another_card_of_the_same_model_is_taken(app, checkout):
     path = checkout / "model.json"
     path.write_text(path.read_text().replace('"label": "setosa"', '"label": "bristle-pointed iris"'))
-    answer = in_process(reload(app), "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON)
+    answer = in_process(reload_app(app), "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON)
     assert answer.json["label"] == ["bristle-pointed iris"]

@@ -20,7 +20,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 import serving.telemetry
 from app import create_app
 from conftest import ARTICLE, JSON, ROOT, environment, free_port, gunicorn, in_process, over_http, wait_until
-from serving.telemetry import BUCKETS, IN_FLIGHT, PID, STEP, STEPS
+from serving.telemetry import DURATION_BUCKETS, IN_FLIGHT_COLUMN, PID_COLUMN, STEP_SECONDS, WINDOW_STEPS
 from test_app import NAMES, SETOSA, VERSION, VIRGINICA, assert_json, predict
 
 X, y = load_iris(return_X_y=True)
@@ -70,10 +70,10 @@ def test_each_request_is_counted_and_timed(call):
     }
     assert found["http_request_duration_seconds_count", "/predict"] == 2
     assert found["http_request_duration_seconds_count", "other"] == 3
-    buckets = [found["http_request_duration_seconds_bucket", str(le), "/predict"] for le in BUCKETS]
+    buckets = [found["http_request_duration_seconds_bucket", str(le), "/predict"] for le in DURATION_BUCKETS]
     assert buckets == sorted(buckets) and buckets[0] < 2 == buckets[-1]
     assert 0 < found["http_request_duration_seconds_sum", "/predict"] < 10
-    assert BUCKETS[0] <= 100e-6 and BUCKETS[-1] >= 10
+    assert DURATION_BUCKETS[0] <= 100e-6 and DURATION_BUCKETS[-1] >= 10
 
 
 def test_what_may_alarm_is_there_before_it_happens(call):
@@ -199,7 +199,7 @@ def waiting():
     import time
     while not Path("go").exists():
         time.sleep(0.01)
-    return answer({})
+    return json_response({})
 
 """
 
@@ -221,13 +221,13 @@ def test_what_is_in_flight_is_seen_by_whoever_is_asked(serve, checkout):
 def test_what_a_killed_worker_had_in_flight_is_not(app):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    app.extensions["telemetry"].table[5, [PID, IN_FLIGHT]] = ended.pid, 3
+    app.extensions["telemetry"].http_counters[5, [PID_COLUMN, IN_FLIGHT_COLUMN]] = ended.pid, 3
     assert scrape(lambda *request: in_process(app, *request))["http_requests_in_flight",] == 1
 
 
 def test_more_workers_than_rows_share_one(app):
     telemetry = app.extensions["telemetry"]
-    telemetry.enter(10**6)
+    telemetry.attach(10**6)
     call = lambda *request: in_process(app, *request)  # noqa: E731
     predict(call, features=SETOSA)
     assert scrape(call)["rows_total", VERSION] == 1
@@ -297,39 +297,39 @@ def test_the_window_forgets(call, monkeypatch):
     now = [7.0]
     monkeypatch.setattr(serving.telemetry.time, "monotonic", lambda: now[0])
     rows = []
-    for _ in range(3 * STEPS):
+    for _ in range(3 * WINDOW_STEPS):
         predict(call, features=[SETOSA] * 10)
-        now[0] += STEP
+        now[0] += STEP_SECONDS
         rows.append(call("GET", "/drift").json["rows"])
     # What was counted in a step is forgotten when as many steps have begun since.
-    assert rows == [min(10 * (i + 1), 10 * (STEPS - 1)) for i in range(3 * STEPS)]
-    now[0] += 5 * STEP
-    assert call("GET", "/drift").json["rows"] == 10 * (STEPS - 6)
+    assert rows == [min(10 * (i + 1), 10 * (WINDOW_STEPS - 1)) for i in range(3 * WINDOW_STEPS)]
+    now[0] += 5 * STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6)
     predict(call, features=SETOSA)
-    assert call("GET", "/drift").json["rows"] == 10 * (STEPS - 6) + 1
-    now[0] += 1000 * STEP
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6) + 1
+    now[0] += 1000 * STEP_SECONDS
     assert call("GET", "/drift").json["rows"] == 0
     predict(call, features=SETOSA)
     assert call("GET", "/drift").json["rows"] == 1
-    now[0] += (STEPS - 1) * STEP
+    now[0] += (WINDOW_STEPS - 1) * STEP_SECONDS
     assert call("GET", "/drift").json["rows"] == 1
-    now[0] += STEP
+    now[0] += STEP_SECONDS
     assert call("GET", "/drift").json["rows"] == 0
-    assert scrape(call)["rows_total", VERSION] == 30 * STEPS + 2
+    assert scrape(call)["rows_total", VERSION] == 30 * WINDOW_STEPS + 2
 
 
 APP = create_app()
 
 
-@given(st.lists(st.integers(0, 5 * STEPS), min_size=1, max_size=40).map(sorted))
+@given(st.lists(st.integers(0, 5 * WINDOW_STEPS), min_size=1, max_size=40).map(sorted))
 def test_the_window_holds_what_came_in_its_steps(steps):
     telemetry = APP.extensions["telemetry"]
     telemetry.rows[:] = 0
     with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
         for step in steps:
-            patch.setattr(serving.telemetry.time, "monotonic", lambda step=step: float(step * STEP))
-            telemetry.observe(X[:1], [0])
-        assert telemetry.drift()["rows"] == sum(step > steps[-1] - STEPS for step in steps)
+            patch.setattr(serving.telemetry.time, "monotonic", lambda step=step: float(step * STEP_SECONDS))
+            telemetry.record_predictions(X[:1], [0])
+        assert telemetry.drift_report()["rows"] == sum(step > steps[-1] - WINDOW_STEPS for step in steps)
 
 
 def test_a_window_is_of_all_workers(serve):

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from conftest import ROOT
-from serving.model import Card, load
+from serving.model import ModelCard, load_model
 
 
 def train(*options, **process):
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 
 def card_of(path):
-    return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Card)
+    return msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=ModelCard)
 
 
 def digest(*arrays):
@@ -86,7 +86,7 @@ def test_the_card_says_what_is_so(trained):
 
 
 def test_the_committed_pair_belongs_together_and_came_from_this_script(trained):
-    committed = load(ROOT / "model.pkl").card
+    committed = load_model(ROOT / "model.pkl").card
     again = card_of(trained[0])
     # Another processor may round the coefficients otherwise, and so change the digest; nothing else may differ.
     for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):

@@ -15,8 +15,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from conftest import ROOT
-from serving.model import ModelError, load
-from serving.unpickle import unpickle
+from serving.model import ModelError, load_model
+from serving.unpickle import restricted_loads
 
 
 class Call:
@@ -69,7 +69,7 @@ def test_nothing_in_a_hostile_pickle_runs(tmp_path, call, wrap):
     marker = tmp_path / "marker"
     (tmp_path / "model.pkl").write_bytes(dumped(wrap(call(marker))))
     with pytest.raises(ModelError, match="which is not on the allow-list"):
-        load(tmp_path / "model.pkl")
+        load_model(tmp_path / "model.pkl")
     assert not marker.exists()
 
 
@@ -97,12 +97,12 @@ def test_nothing_in_a_hostile_pickle_runs(tmp_path, call, wrap):
 )
 def test_what_is_not_on_the_list_cannot_be_named(module, name):
     with pytest.raises(pickle.UnpicklingError, match="which is not on the allow-list"):
-        unpickle(named(module, name))
+        restricted_loads(named(module, name))
 
 
 def test_what_is_on_the_list_can():
-    assert unpickle(named("sklearn.linear_model._logistic", "LogisticRegression")) is LogisticRegression
-    assert unpickle(named("numpy", "log1p")) is np.log1p
+    assert restricted_loads(named("sklearn.linear_model._logistic", "LogisticRegression")) is LogisticRegression
+    assert restricted_loads(named("numpy", "log1p")) is np.log1p
 
 
 PICKLED = (ROOT / "model.pkl").read_bytes()
@@ -112,7 +112,7 @@ PICKLED = (ROOT / "model.pkl").read_bytes()
 def test_a_file_that_was_cut_off_is_refused(tmp_path, length):
     (tmp_path / "model.pkl").write_bytes(PICKLED[:length])
     with pytest.raises(ModelError, match="not a model that can be served"):
-        load(tmp_path / "model.pkl")
+        load_model(tmp_path / "model.pkl")
 
 
 @given(st.integers(0, len(PICKLED) - 1), st.integers(0, 255))
@@ -120,6 +120,6 @@ def test_a_changed_byte_is_refused_in_one_line_or_loads_an_estimator(tmp_path_fa
     path = tmp_path_factory.mktemp("changed") / "model.pkl"
     path.write_bytes(PICKLED[:position] + bytes([byte]) + PICKLED[position + 1 :])
     try:
-        assert isinstance(load(path).estimator, LogisticRegression)
+        assert isinstance(load_model(path).estimator, LogisticRegression)
     except ModelError as error:
         assert "\n" not in str(error)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from conftest import ARTICLE, JSON, Service, environment, wait_until
-from serving.http1 import FIELDS, HEAD, HELD, variable
+from serving.http1 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, cgi_variable_name
 from test_app import SETOSA
 from test_process import ANSWER, Client, half_sent
 
@@ -198,22 +198,24 @@ def test_what_was_right_before_is_answered_first(service):
 @pytest.mark.parametrize(
     "endless",
     [
-        b"GET /" + b"x" * 2 * HEAD,
-        b"GET / HTTP/1.1\r\nX: " + b"x" * 2 * HEAD,
-        b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * HEAD,
-        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: x\r\n" % i for i in range(FIELDS + 2)),
+        b"GET /" + b"x" * 2 * MAX_HEADER_BYTES,
+        b"GET / HTTP/1.1\r\nX: " + b"x" * 2 * MAX_HEADER_BYTES,
+        b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * MAX_HEADER_BYTES,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: x\r\n" % i for i in range(MAX_HEADER_FIELDS + 2)),
     ],
 )
 def test_headers_without_end_are_refused(service, endless):
     [(status, _, body)], closed = raw(service, endless)
     assert (status, closed) == (431, True)
-    assert msgspec.json.decode(body) == {"error": f"Expected at most {HEAD} bytes and {FIELDS} fields of headers"}
+    assert msgspec.json.decode(body) == {
+        "error": f"Expected at most {MAX_HEADER_BYTES} bytes and {MAX_HEADER_FIELDS} fields of headers"
+    }
 
 
 def test_a_header_with_an_underscore_passes_for_no_other():
-    assert variable(b"X-Request-Id") == "HTTP_X_REQUEST_ID"
-    assert variable(b"X_Request_Id") == ""
-    assert variable(b"content-type") == "CONTENT_TYPE"
+    assert cgi_variable_name(b"X-Request-Id") == "HTTP_X_REQUEST_ID"
+    assert cgi_variable_name(b"X_Request_Id") == ""
+    assert cgi_variable_name(b"content-type") == "CONTENT_TYPE"
 
 
 def test_a_path_is_decoded_and_a_proxys_form_is_understood(service):
@@ -296,10 +298,10 @@ HOLD = """
 @api.post("/hold")
 def hold():
     import time
-    end = time.thread_time() + 0.02 * (len(body()) < 100)
+    end = time.thread_time() + 0.02 * (len(read_body()) < 100)
     while time.thread_time() < end or Path("hold").exists():
         time.sleep(0.001 * (time.thread_time() > end))
-    return answer({})
+    return json_response({})
 
 """
 
@@ -413,14 +415,14 @@ def test_more_clients_than_it_takes_are_told(serve, checkout):
 def test_bodies_that_wait_are_bounded_together(serve):
     service = serve(WEB_CONCURRENCY="1")
     memory = lambda: int(Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]) * 4096  # noqa: E731
-    before, most, told = memory(), HELD // 2**20, 0
+    before, most, told = memory(), MAX_BUFFERED_BYTES // 2**20, 0
     clients = [Raw(service.address, POST % 2**20 + b"\r\n" + b" " * (2**20 - 1)) for _ in range(most + 20)]
     for client in clients:
         client.socket.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
             told += client.answer()[0] == 503
     assert 20 <= told < most
-    assert memory() - before < 1.5 * HELD
+    assert memory() - before < 1.5 * MAX_BUFFERED_BYTES
     for client in clients:
         client.close()
     wait_until(lambda: service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER)
@@ -429,7 +431,7 @@ def test_bodies_that_wait_are_bounded_together(serve):
 def test_bodies_that_were_answered_make_room(service):
     padded = ARTICLE.ljust(2**20)
     client = Raw(service.address)
-    for _ in range(HELD // 2**20 + 5):
+    for _ in range(MAX_BUFFERED_BYTES // 2**20 + 5):
         client.send(POST % len(padded) + b"\r\n" + padded)
         assert client.answer()[0] == 200
 
@@ -485,7 +487,7 @@ from wsgiref.validate import validator
 
 
 class Telemetry:
-    def enter(self, row):
+    def attach(self, row):
         pass
 
 
