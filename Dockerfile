@@ -19,7 +19,7 @@ RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
 # Not shipped, but built on demand (--target registry): what k8s/components/registry pulls versions with.
 FROM build AS with-registry
-COPY requirements-registry.txt /tmp/
+COPY requirements/registry.txt /tmp/requirements-registry.txt
 RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
         --requirement /tmp/requirements-registry.txt
 
@@ -33,7 +33,7 @@ ENTRYPOINT ["python", "-m", "serving.registry"]
 
 # `--target batch`: the nightly job, and the workers of its cluster. The service needs none of what it adds.
 FROM build AS build-batch
-COPY requirements-batch.txt /tmp/
+COPY requirements/batch.txt /tmp/requirements-batch.txt
 RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
         --requirement /tmp/requirements-batch.txt \
     && find /venv -type d -name tests -prune -exec rm -r {} +

@@ -90,20 +90,20 @@ train: .venv/serving ## Train, and write model.pkl and model.json
 	$(BIN)/python train.py
 
 .PHONY: openapi
-openapi: .venv/serving ## Write openapi.json, which follows the routes and the model card
+openapi: .venv/serving ## Write docs/openapi.json, which follows the routes and the model card
 	API_KEYS= METRICS_PORT= $(BIN)/python -c 'from app import app; print(app.test_client().get("/openapi.json").text)' \
-		| $(BIN)/python -m json.tool > $@.json
+		| $(BIN)/python -m json.tool > docs/$@.json
 
 .PHONY: lock
 lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements-dev.txt --group dev --constraints requirements.txt
-	$(LOCK) --upgrade --output-file requirements-clients.txt --group clients
-	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry.txt --group registry --constraints requirements.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements-registry-dev.txt --group registry --group registry-dev \
-		--constraints requirements-registry.txt --constraints requirements-dev.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements-batch.txt --group batch --constraints requirements-dev.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements-bench.txt --group batch --group bench --constraints requirements-batch.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/dev.txt --group dev --constraints requirements.txt
+	$(LOCK) --upgrade --output-file requirements/clients.txt --group clients
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/registry.txt --group registry --constraints requirements.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/registry-dev.txt --group registry --group registry-dev \
+		--constraints requirements/registry.txt --constraints requirements/dev.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
+	$(LOCK) --upgrade pyproject.toml --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 
 .PHONY: image
 image: ## Build the image (needs docker or podman)
@@ -151,29 +151,29 @@ verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha25
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv/dev: requirements-dev.txt .venv/serving | .venv/bin/python
+.venv/dev: requirements/dev.txt .venv/serving | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-clients/clients: requirements-clients.txt | .venv/bin/python
+.venv-clients/clients: requirements/clients.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-registry/dev: requirements-registry-dev.txt | .venv/bin/python
+.venv-registry/dev: requirements/registry-dev.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-registry
 	.venv-registry/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-batch/batch: requirements-batch.txt | .venv-batch/bin/python
+.venv-batch/batch: requirements/batch.txt | .venv-batch/bin/python
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-batch/dev: requirements-dev.txt .venv-batch/batch
+.venv-batch/dev: requirements/dev.txt .venv-batch/batch
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-bench/bench: requirements-bench.txt | .venv-bench/bin/python
+.venv-bench/bench: requirements/bench.txt | .venv-bench/bin/python
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

@@ -23,21 +23,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import MapAdapter
 
-from serving.contracts import FeedbackDecoder, PredictDecoder, RowDecoder
-from serving.metrics import MetricsRegistry
-from serving.model import InvalidInput, Model, ModelError, load_model
-from serving.openapi import docs
-from serving.platforms import (
-    PROBE_PATHS,
-    NameConverter,
-    ProtocolDecoders,
-    error_body,
-    instances,
-    ping,
-    protocols_blueprint,
-)
-from serving.telemetry import Request, Telemetry, current_request
-from serving.wire import (
+from serving.api.http import (
     ADMIN_PATHS,
     IMPLICIT_METHODS,
     check_ready,
@@ -46,6 +32,20 @@ from serving.wire import (
     json_response,
     read_body,
     versioned_json_response,
+)
+from serving.api.openapi import docs
+from serving.api.schemas import FeedbackDecoder, PredictDecoder, RowDecoder
+from serving.model.model import InvalidInput, Model, ModelError, load_model
+from serving.monitoring.prometheus import MetricsRegistry
+from serving.monitoring.telemetry import Request, Telemetry, current_request
+from serving.protocols.routes import (
+    PROBE_PATHS,
+    NameConverter,
+    ProtocolDecoders,
+    error_body,
+    instances,
+    ping,
+    protocols_blueprint,
 )
 
 SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive

@@ -27,12 +27,12 @@ from fsspec.core import url_to_fs
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from serving.contracts import Number
-from serving.drift import assess_drift
-from serving.files import SUFFIXES, FilePart, list_inputs, score_part, staged_output
-from serving.lines import CsvScorer, find_first_line_end, find_last_line_end
-from serving.model import ModelError, load_model
-from serving.table import BatchError, BatchStats, Scorer, finalize_stats
+from serving.api.schemas import Number
+from serving.batch.csv_blocks import CsvScorer, find_first_line_end, find_last_line_end
+from serving.batch.files import SUFFIXES, FilePart, list_inputs, score_part, staged_output
+from serving.batch.scoring import BatchError, BatchStats, Scorer, finalize_stats
+from serving.model.model import ModelError, load_model
+from serving.monitoring.drift import assess_drift
 
 PROGRESS_INTERVAL_SECONDS = 30  # seconds between two lines of progress where stderr is no terminal
 INPUT_ERRORS = (BatchError, OSError, EOFError, zlib.error, pa.ArrowException)  # what a file can be
@@ -60,7 +60,7 @@ def main() -> None:
         parser.error("--format is for -, --keep and --scheduler are not")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
-    logging.getLogger("serving.model").setLevel(logging.ERROR)  # what it says of a request is said of rows here
+    logging.getLogger("serving.model.model").setLevel(logging.ERROR)  # what it says of a request is said of rows here
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         model = load_model(options.model, os.environ.get("MODEL_SHA256", ""))
@@ -119,7 +119,7 @@ def score_files(scorer: Scorer, options: argparse.Namespace) -> BatchStats:
 
 def import_dask_cluster() -> Any:
     """Return the room for it: whoever has none need not wait for its import."""
-    return importlib.import_module("serving.cluster")
+    return importlib.import_module("serving.batch.dask_cluster")
 
 
 def collect_results(

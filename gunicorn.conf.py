@@ -14,7 +14,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from gunicorn.glogging import Logger  # noqa: E402
 
-from serving.telemetry import logging_config  # noqa: E402
+from serving.monitoring.telemetry import logging_config  # noqa: E402
 
 wsgi_app = "app:app"
 
@@ -42,8 +42,8 @@ if metrics_port:
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
 workers = int(int_from_env("WEB_CONCURRENCY", "2", 1, 1000))
-# An event loop: a slow or silent client costs a socket and no thread; serving/worker.py says what it is beside others.
-worker_class = "serving.worker.Worker"
+# An event loop, so that a slow or idle client occupies a socket but no thread.
+worker_class = "serving.server.worker.Worker"
 # For long bodies and slow models. Four: the worst body costs 35 MB while it is decoded, and the pod's memory has to do.
 threads = 4
 # Clients at a time, in each worker; one more is told 503, so that a balancer goes elsewhere.
@@ -71,7 +71,7 @@ logconfig_dict = logging_config(loglevel.upper(), sys.stderr.isatty())
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for it
-    """gunicorn's, but for its line a request: serving/telemetry.py writes that, with what only it knows."""
+    """gunicorn's, but for its line a request: serving/monitoring/telemetry.py writes that, with what only it knows."""
 
     def access(self, *_: Any) -> None:
         """Write nothing."""

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
 
-from serving.drift import bin_shares, quantile_edges
-from serving.model import ClassInfo, FeatureInfo, save_model
+from serving.model.model import ClassInfo, FeatureInfo, save_model
+from serving.monitoring.drift import bin_shares, quantile_edges
 
 SEED = 0
 FOLDS = 5

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.datasets import load_iris
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from serving.drift import FeatureBins, assess_drift, quantile_edges
+from serving.monitoring.drift import FeatureBins, assess_drift, quantile_edges
 
 rng = np.random.default_rng(0)
 

@@ -23,9 +23,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
 from conftest import ROOT, wait_until
-from serving.drift import bin_shares, quantile_edges
-from serving.lines import find_first_line_end, find_last_line_end, iter_blocks
-from serving.model import FeatureInfo, load_model, save_model
+from serving.batch.csv_blocks import find_first_line_end, find_last_line_end, iter_blocks
+from serving.model.model import FeatureInfo, load_model, save_model
+from serving.monitoring.drift import bin_shares, quantile_edges
 from test_app import NAMES
 
 BATCH = [sys.executable, ROOT / "batch.py"]

@@ -134,7 +134,7 @@ def test_a_worker_with_other_code_is_refused_before_anything(cluster, tmp_path):
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
     words = [tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address]
     shutil.copytree(ROOT / "serving", tmp_path / "code/serving")
-    with (tmp_path / "code/serving/drift.py").open("a") as file:
+    with (tmp_path / "code/serving/monitoring/drift.py").open("a") as file:
         file.write("# changed\n")
     other = cluster.block_scorer(tmp_path / "code")
     assert re.fullmatch(r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", refused(*words))

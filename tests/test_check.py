@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
 from conftest import environment
-from serving.model import save_model
+from serving.model.model import save_model
 from test_model import facts
 
 X, y = load_iris(return_X_y=True)
@@ -18,7 +18,7 @@ X, y = load_iris(return_X_y=True)
 
 def check(cwd, address, **names):
     """Run the check of the program in `cwd`; return its status and what it says."""
-    command = [sys.executable, "-m", "serving.check", f"http://{address}"]
+    command = [sys.executable, "-m", "serving.smoke_test", f"http://{address}"]
     done = subprocess.run(command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout + done.stderr
 

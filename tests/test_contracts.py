@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 import serving
 from app import DEFAULTS, ConfigurationError, create_app
 from conftest import ARTICLE, JSON, ROOT, in_process
-from serving.model import ClassInfo, FeatureInfo, save_model
+from serving.model.model import ClassInfo, FeatureInfo, save_model
 from test_app import NAMES, SETOSA, VERSION, VIRGINICA
 
 CSV = {"Content-Type": "text/csv"}

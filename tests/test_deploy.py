@@ -149,9 +149,9 @@ def test_the_check_asks_the_service_after_each_sync():
     assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
     [container] = job["spec"]["template"]["spec"]["containers"]
     service = the("Service")
-    assert container["command"] == ["python", "-m", "serving.check", f"http://{service['metadata']['name']}"]
+    assert container["command"] == ["python", "-m", "serving.smoke_test", f"http://{service['metadata']['name']}"]
     assert [port["port"] for port in service["spec"]["ports"]] == [80]
-    assert (ROOT / "serving/check.py").exists()
+    assert (ROOT / "serving/smoke_test.py").exists()
     assert container["env"] == [one for one in CONTAINER["env"] if one["name"] == "API_KEYS"]
 
 
@@ -541,7 +541,7 @@ def test_only_what_is_named_reaches_the_image():
     ignored, *allowed = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert ignored == "*"
     copied = [name for copy in instructions("COPY") if "--from" not in copy for name in copy.split()[:-1]]
-    assert {line.removeprefix("!").removesuffix("/*.py") for line in allowed} == set(copied)
+    assert {line.removeprefix("!").removesuffix("/**/*.py") for line in allowed} == set(copied)
     assert all((ROOT / name).exists() for name in copied)
 
 
@@ -556,34 +556,34 @@ def pins(file):
 
 
 def test_locks_hold_what_is_declared_with_hashes_and_no_address():
-    serving, development = pins("requirements.txt"), pins("requirements-dev.txt")
+    serving, development = pins("requirements.txt"), pins("requirements/dev.txt")
     declared = PROJECT["project"]["dependencies"]
     assert {re.match("[a-z-]+", line)[0] for line in declared} <= serving.keys()
     assert set(PROJECT["dependency-groups"]["dev"]) <= development.keys()
     assert serving.items() <= development.items()
-    registry, tried = pins("requirements-registry.txt"), pins("requirements-registry-dev.txt")
+    registry, tried = pins("requirements/registry.txt"), pins("requirements/registry-dev.txt")
     assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry"]} <= registry.keys()
     assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry-dev"]} <= tried.keys()
     assert serving.items() <= registry.items() <= tried.items()
     for file in (
         "requirements.txt",
-        "requirements-dev.txt",
-        "requirements-clients.txt",
-        "requirements-registry.txt",
-        "requirements-registry-dev.txt",
-        "requirements-batch.txt",
-        "requirements-bench.txt",
+        "requirements/dev.txt",
+        "requirements/clients.txt",
+        "requirements/registry.txt",
+        "requirements/registry-dev.txt",
+        "requirements/batch.txt",
+        "requirements/bench.txt",
     ):
         text = (ROOT / file).read_text()
         assert "://" not in text and "--index-url" not in text and "make lock" in text
 
 
 def test_the_batch_has_its_own_lock_which_agrees_with_the_others():
-    batch, bench = pins("requirements-batch.txt"), pins("requirements-bench.txt")
+    batch, bench = pins("requirements/batch.txt"), pins("requirements/bench.txt")
     assert set(PROJECT["dependency-groups"]["batch"]) <= batch.keys()
     assert set(PROJECT["dependency-groups"]["bench"]) <= bench.keys()
     assert pins("requirements.txt").items() <= batch.items() <= bench.items()
-    development = pins("requirements-dev.txt")
+    development = pins("requirements/dev.txt")
     assert all(development.get(name, pin) == pin for name, pin in batch.items())  # `make test-batch` has both
     assert not pins("requirements.txt").keys() & set(PROJECT["dependency-groups"]["batch"])
 

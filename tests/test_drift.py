@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from serving.drift import (
+from serving.monitoring.drift import (
     COMPARE_EDGES_ABOVE_ROWS,
     MIN_PSI,
     MIN_ROWS,

@@ -33,14 +33,14 @@ def card(directory):
 
 
 def test_the_stage_is_reproduced_to_what_is_committed(dvc):
-    for name in ("model.pkl", "model.json", "held_out.csv"):
+    for name in ("model.pkl", "model.json", "evaluation/held_out.csv"):
         (dvc.clone / name).unlink()
     dvc("repro")
     again, committed = card(dvc.clone), card(ROOT)
     # Another processor may round the coefficients otherwise; the libraries' versions are this environment's.
     for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):
         assert again[name] == committed[name]
-    assert (dvc.clone / "held_out.csv").read_bytes() == (ROOT / "held_out.csv").read_bytes()
+    assert (dvc.clone / "evaluation/held_out.csv").read_bytes() == (ROOT / "evaluation/held_out.csv").read_bytes()
     assert dvc("status") == "Data and pipelines are up to date.\n"
     assert "didn't change, skipping" in dvc("repro")
 
@@ -58,7 +58,7 @@ def test_a_change_is_trained_and_compared_with_the_last_commit(dvc):
     accuracy = changes["metrics.held_out.accuracy"]
     assert accuracy["old"] == 1.0 and accuracy["new"] == pytest.approx(26 / 30)
     assert not [name for name in changes if name.startswith("data.")]
-    [plot] = json.loads(dvc("plots", "diff", "--json"))["data"]["held_out.csv"]
+    [plot] = json.loads(dvc("plots", "diff", "--json"))["data"]["evaluation/held_out.csv"]
     assert plot["revisions"] == ["workspace", "HEAD"]
     for revision, actual, predicted in (("HEAD", 30, 30), ("workspace", 30, 26)):
         rows = [row for row in plot["content"]["data"]["values"] if row["rev"] == revision]

@@ -29,8 +29,8 @@ from sklearn.utils import all_estimators
 
 from app import create_app
 from conftest import JSON, ROOT, in_process
-from serving.linear import as_linear_classifier
-from serving.model import ClassInfo, FeatureInfo, Model, ModelError, load_model, save_model
+from serving.model.linear import as_linear_classifier
+from serving.model.model import ClassInfo, FeatureInfo, Model, ModelError, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
 

@@ -16,8 +16,8 @@ from sklearn.datasets import load_iris
 
 from app import create_app
 from conftest import JSON, ROOT, free_port, wait_until
-from serving.drift import assess_drift, chi2_bound, smoothed_shares
-from serving.platforms import PROBE_PATHS, VERTEX_AI_PREDICT_RULE
+from serving.monitoring.drift import assess_drift, chi2_bound, smoothed_shares
+from serving.protocols.routes import PROBE_PATHS, VERTEX_AI_PREDICT_RULE
 from test_app import NAMES
 
 MONITORING = ROOT / "k8s" / "components" / "monitoring"

@@ -20,7 +20,7 @@ NAMED = {"model": "iris", "version": VERSION, "file": "start.js", "endpoint": "1
 
 
 def test_the_file_is_what_is_answered():
-    assert json.loads((ROOT / "openapi.json").read_text()) == DOCUMENT, "make openapi writes it"
+    assert json.loads((ROOT / "docs/openapi.json").read_text()) == DOCUMENT, "make openapi writes it"
 
 
 def test_it_has_every_route_and_no_other():

@@ -14,9 +14,9 @@ import peers
 import serve
 from app import DEFAULTS, create_app
 from conftest import ROOT
-from serving.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
-from serving.http1 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS
-from serving.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS, Worker
+from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
+from serving.server.http11 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS
+from serving.server.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS, Worker
 from test_deploy import CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
 from test_monitoring import ALERTS
 
@@ -99,7 +99,8 @@ def test_the_map_names_every_file_at_the_top():
     top = {path.partition("/")[0] + "/" * ("/" in path) for path in tracked}
     rows = {name: text for names, text in table("Where things are") for name in quoted(names)}
     assert rows.keys() == top
-    rooms = {path.removeprefix("serving/") for path in tracked if path.startswith("serving/")} - {"__init__.py"}
+    modules = [path for path in tracked if path.startswith("serving/") and not path.endswith("__init__.py")]
+    rooms = {path.removeprefix("serving/") for path in modules}
     assert {name for name in quoted(rows["serving/"]) if name.endswith(".py")} == rooms
 
 
@@ -197,8 +198,8 @@ def test_what_is_said_in_passing_is_so():
 
 def test_every_path_that_is_named_exists():
     names = {name for name in quoted(FENCE.sub("", README)) if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", name)}
-    assert names >= {"serving/unpickle.py", "bench/first_answer.sh", "../../components/ab", "../../components/registry"}
-    places = (ROOT, ROOT / "k8s/overlays/production")
+    assert names >= {"serving/model/unpickling.py", "bench/first_answer.sh", "../../components/ab"}
+    places = (ROOT, ROOT / "serving", ROOT / "k8s/overlays/production")
     assert [name for name in names if not any((at / name).exists() for at in places)] == ["application/json"]
 
 

@@ -23,7 +23,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
 from conftest import JSON, PROGRAM, ROOT, environment, free_port, wait_until
-from serving.model import save_model
+from serving.model.model import save_model
 from serving.registry import main
 from test_model import facts
 from test_unpickle import Call

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
 from conftest import JSON, ROOT, free_port, in_process, wait_until
-from serving.model import load_model, save_model, write_files_atomically
+from serving.model.model import load_model, save_model, write_files_atomically
 from test_model import facts
 from test_telemetry import scrape
 

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-import serving.telemetry
+import serving.monitoring.telemetry
 from app import create_app
 from conftest import ARTICLE, JSON, ROOT, environment, free_port, gunicorn, in_process, over_http, wait_until
-from serving.telemetry import DURATION_BUCKETS, IN_FLIGHT_COLUMN, PID_COLUMN, STEP_SECONDS, WINDOW_STEPS
+from serving.monitoring.telemetry import DURATION_BUCKETS, IN_FLIGHT_COLUMN, PID_COLUMN, STEP_SECONDS, WINDOW_STEPS
 from test_app import NAMES, SETOSA, VERSION, VIRGINICA, assert_json, predict
 
 X, y = load_iris(return_X_y=True)
@@ -295,7 +295,7 @@ def test_the_classes_may_drift_too(call):
 
 def test_the_window_forgets(call, monkeypatch):
     now = [7.0]
-    monkeypatch.setattr(serving.telemetry.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(serving.monitoring.telemetry.time, "monotonic", lambda: now[0])
     rows = []
     for _ in range(3 * WINDOW_STEPS):
         predict(call, features=[SETOSA] * 10)
@@ -327,7 +327,7 @@ def test_the_window_holds_what_came_in_its_steps(steps):
     telemetry.rows[:] = 0
     with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
         for step in steps:
-            patch.setattr(serving.telemetry.time, "monotonic", lambda step=step: float(step * STEP_SECONDS))
+            patch.setattr(serving.monitoring.telemetry.time, "monotonic", lambda step=step: float(step * STEP_SECONDS))
             telemetry.record_predictions(X[:1], [0])
         assert telemetry.drift_report()["rows"] == sum(step > steps[-1] - WINDOW_STEPS for step in steps)
 
@@ -406,7 +406,7 @@ def test_a_regressor_has_rows_and_no_classes(tmp_path):
     assert_json(feedback(call, [0.5], [1]), 400, {"error": message})
 
 
-def lines(service, logger="serving.telemetry"):
+def lines(service, logger="serving.monitoring.telemetry"):
     """Return what a stopped service logged, each line decoded."""
     found = [msgspec.json.decode(line) for line in service.log.splitlines()]
     return [line for line in found if line["logger"] == logger]
@@ -429,7 +429,7 @@ def test_a_request_is_one_line_of_json_without_its_features(serve):
     assert 0 < good.pop("ms") < 1e4 and re.fullmatch(r"POST /predict 200 in [0-9.]+ ms", good.pop("message"))
     assert good == {
         "level": "INFO",
-        "logger": "serving.telemetry",
+        "logger": "serving.monitoring.telemetry",
         "request_id": "abc",
         "trace_id": TRACE,
         "method": "POST",
@@ -454,7 +454,7 @@ def test_probes_that_fail_are_not_quiet(caplog):
         app.extensions["model"].card.reference[0].features[:] = VIRGINICA
         call("GET", "/readyz")
         call("GET", "/metrics")
-    records = [record for record in caplog.records if record.name == "serving.telemetry"]
+    records = [record for record in caplog.records if record.name == "serving.monitoring.telemetry"]
     assert [(record.levelname, record.status) for record in records] == [("ERROR", 503), ("INFO", 401)]
 
 

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from conftest import ROOT
-from serving.model import ModelCard, load_model
+from serving.model.model import ModelCard, load_model
 
 
 def train(*options, **process):
@@ -97,7 +97,7 @@ def test_the_held_out_rows_are_written_where_that_is_asked_for(tmp_path):
     done = train("--output", tmp_path / "model.pkl", "--held-out", tmp_path / "held_out.csv")
     assert (done.returncode, done.stderr) == (0, "")
     written = (tmp_path / "held_out.csv").read_text()
-    assert written == (ROOT / "held_out.csv").read_text()
+    assert written == (ROOT / "evaluation/held_out.csv").read_text()
     head, *lines = [line.split(",") for line in written.splitlines()]
     labels = load_iris().target_names.tolist()
     counts = np.zeros((3, 3), dtype=int)

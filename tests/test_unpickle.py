@@ -15,8 +15,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from conftest import ROOT
-from serving.model import ModelError, load_model
-from serving.unpickle import restricted_loads
+from serving.model.model import ModelError, load_model
+from serving.model.unpickling import restricted_loads
 
 
 class Call:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from conftest import ARTICLE, JSON, Service, environment, wait_until
-from serving.http1 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, cgi_variable_name
+from serving.server.http11 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, cgi_variable_name
 from test_app import SETOSA
 from test_process import ANSWER, Client, half_sent
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from serving.table import (
+from serving.batch.scoring import (
     SNAPPY,
     BatchError,
     BatchStats,

@@ -17,8 +17,8 @@ import numpy as np
 from flask import Response, has_request_context, request
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from serving.drift import FeatureBins, Floats, assess_drift
-from serving.model import Model, Value
+from serving.model.model import Model, Value
+from serving.monitoring.drift import FeatureBins, Floats, assess_drift
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context

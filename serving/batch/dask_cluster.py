@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 from distributed import Client, KilledWorker, WorkerPlugin
 from fsspec.core import url_to_fs
 
-from serving.files import FilePart, score_part
-from serving.lines import iter_blocks, read_header
-from serving.model import Model, ModelError, load_model
-from serving.table import BatchError, BatchStats, Scorer
+from serving.batch.csv_blocks import iter_blocks, read_header
+from serving.batch.files import FilePart, score_part
+from serving.batch.scoring import BatchError, BatchStats, Scorer
+from serving.model.model import Model, ModelError, load_model
 
 WORKER_MODELS: dict[str, Model] = {}  # on a worker: by digest
 
@@ -120,7 +120,7 @@ def split_file(path: str, size: int) -> Iterator[tuple[int, FilePart]]:
 
 def environment_fingerprint() -> dict[str, str]:
     """Return what must be the same wherever parts of one job are scored."""
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pyarrow")}
     return {"Python": platform.python_version(), "serving": hashlib.sha256(code).hexdigest()[:12], **libraries}
 

@@ -1,4 +1,4 @@
-"""The counts of serving/telemetry.py as Prometheus reads them."""
+"""The counts of serving/monitoring/telemetry.py as Prometheus reads them."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -9,8 +9,14 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from serving.drift import Floats, chi2_bound, smoothed_shares
-from serving.telemetry import DURATION_BUCKETS, FIRST_FEEDBACK_COLUMN, IN_FLIGHT_COLUMN, PID_COLUMN, Telemetry
+from serving.monitoring.drift import Floats, chi2_bound, smoothed_shares
+from serving.monitoring.telemetry import (
+    DURATION_BUCKETS,
+    FIRST_FEEDBACK_COLUMN,
+    IN_FLIGHT_COLUMN,
+    PID_COLUMN,
+    Telemetry,
+)
 
 
 class MetricsRegistry(CollectorRegistry):

@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.workers import base
 from werkzeug.wsgi import ClosingIterator
 
-from serving.http1 import Connection, Environ
+from serving.server.http11 import Connection, Environ
 
 # What goes to a thread: a body of more bytes, and a path that took more seconds, until it no longer does.
 MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS = 16384, 0.01

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from serving.model import FLOAT32_MAX, Floats, InvalidInput, Model, Value
+from serving.model.model import FLOAT32_MAX, Floats, InvalidInput, Model, Value
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Output = Literal["label", "probability"]

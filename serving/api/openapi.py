@@ -13,9 +13,9 @@ from werkzeug.exceptions import NotFound
 from werkzeug.routing import Rule
 
 from serving import __version__
-from serving.oip import InferRequest, InferResponse, TensorMetadata
-from serving.platforms import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
-from serving.wire import CSV, JSON, current_model, iter_public_routes, json_response
+from serving.api.http import CSV, JSON, current_model, iter_public_routes, json_response
+from serving.protocols.open_inference import InferRequest, InferResponse, TensorMetadata
+from serving.protocols.routes import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
 
 SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
 DOCS_HTML = """<!doctype html>

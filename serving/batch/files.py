@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from serving.lines import BLOCK_BYTES, CsvScorer, iter_blocks, read_header
-from serving.table import ArrowScorer, BatchError, BatchStats, Scorer
+from serving.batch.csv_blocks import BLOCK_BYTES, CsvScorer, iter_blocks, read_header
+from serving.batch.scoring import ArrowScorer, BatchError, BatchStats, Scorer
 
 ROWS_PER_BATCH = 1 << 17  # rows of Parquet that a thread scores at a time, and of a row group that is written
 SUFFIXES = (".csv", ".csv.gz", ".parquet")

@@ -8,8 +8,8 @@ from flask import Response, current_app, request
 from werkzeug.exceptions import NotAcceptable, RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
 from werkzeug.routing import Rule
 
-from serving.model import Array, Floats, Model, ModelError
-from serving.telemetry import current_request
+from serving.model.model import Array, Floats, Model, ModelError
+from serving.monitoring.telemetry import current_request
 
 CSV, JSON = "text/csv", "application/json"
 IMPLICIT_METHODS = {"HEAD", "OPTIONS"}  # Flask adds these

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from serving.contracts import Number, decode_json, reject_duplicate_keys
-from serving.model import FLOAT32_MAX, Array, Floats, InvalidInput, Model
+from serving.api.schemas import Number, decode_json, reject_duplicate_keys
+from serving.model.model import FLOAT32_MAX, Array, Floats, InvalidInput, Model
 
 Datatype = Literal["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
 # Little-endian, as the extension sends them: <f2 to <f8, <i1 to <i8, <u1 to <u8.

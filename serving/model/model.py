@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from serving.linear import as_linear_classifier
-from serving.unpickle import restricted_loads
+from serving.model.linear import as_linear_classifier
+from serving.model.unpickling import restricted_loads
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]

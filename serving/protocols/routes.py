@@ -10,11 +10,7 @@ from werkzeug.exceptions import NotFound, RequestHeaderFieldsTooLarge
 from werkzeug.routing import BaseConverter
 
 from serving import __version__
-from serving.contracts import RowDecoder, TabularDecoder
-from serving.model import Model
-from serving.oip import InferCodec
-from serving.telemetry import PID_COLUMN, current_request
-from serving.wire import (
+from serving.api.http import (
     CSV,
     JSON,
     check_ready,
@@ -25,6 +21,10 @@ from serving.wire import (
     read_body,
     versioned_json_response,
 )
+from serving.api.schemas import RowDecoder, TabularDecoder
+from serving.model.model import Model
+from serving.monitoring.telemetry import PID_COLUMN, current_request
+from serving.protocols.open_inference import InferCodec
 
 VERTEX_AI_PREDICT_RULE = (
     "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set

@@ -1,4 +1,4 @@
-"""Ask a running service for what its model card, which lies here too, promises: `python -m serving.check URL`.
+"""Ask a running service for what its model card, which lies here too, promises: `python -m serving.smoke_test URL`.
 
 Run in the cluster after each sync, with the image that was just rolled out, it proves the release and not only the
 rollout: the Service leads to pods that answer, and what answers is this version.

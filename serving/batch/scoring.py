@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from serving.drift import FeatureBins
-from serving.model import FLOAT32_MAX, Floats, InvalidInput, Model, ModelError
+from serving.model.model import FLOAT32_MAX, Floats, InvalidInput, Model, ModelError
+from serving.monitoring.drift import FeatureBins
 
 SNAPPY = "snappy"
 

@@ -1,0 +1,1 @@
+"""HTTP: our own routes' schemas and helpers."""

@@ -1,0 +1,1 @@
+"""The model: its card, its storage and its scoring."""

@@ -1,0 +1,1 @@
+"""The inference protocols of other platforms."""
