@@ -38,12 +38,12 @@ test: .venv/dev ## Run the tests
 
 .PHONY: test-crds
 test-crds: .venv/dev $(CRDS) ## Check custom resources against their definitions (needs git and the internet)
-	CRDS=$(CRDS) $(BIN)/pytest tests/test_crds.py
+	CRDS=$(CRDS) $(BIN)/pytest tests/deployment/test_crds.py
 
 .PHONY: test-monitoring
 test-monitoring: .venv/dev ## Try the alerts, the canary's rules and a real Prometheus (needs Debian's prometheus)
 	@command -v promtool prometheus >/dev/null || { echo "needs both: apt-get install prometheus"; exit 2; }
-	$(BIN)/pytest tests/test_monitoring.py tests/test_canary.py
+	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_canary.py
 
 .PHONY: test-clients
 test-clients: .venv/serving .venv-clients/clients ## Ask with the platforms' own clients, and with every request the document allows
@@ -54,12 +54,12 @@ install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC, into .ven
 
 .PHONY: test-registry
 test-registry: .venv-registry/dev ## Try the registries: a real MLflow server, SageMaker's as moto has it, DVC (installs into .venv-registry)
-	.venv-registry/bin/pytest tests/test_registry.py tests/test_dvc.py tests/test_life.py
+	.venv-registry/bin/pytest tests/registry
 
 .PHONY: test-batch
 test-batch: .venv-batch/dev ## Try batch.py: files, faults, a Dask cluster, a real broker (needs Debian's redis-server)
 	@command -v redis-server redis-cli >/dev/null || { echo "needs both: apt-get install redis-server"; exit 2; }
-	.venv-batch/bin/pytest tests/test_batch.py tests/test_batch_cluster.py
+	.venv-batch/bin/pytest tests/batch
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, workflows and the Dockerfile
@@ -111,7 +111,7 @@ image: ## Build the image (needs docker or podman)
 
 .PHONY: image-test
 image-test: image .venv/dev ## Run the image hardened and put the tests to it (needs docker or podman)
-	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/test_image.py
+	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/deployment/test_image.py
 
 .PHONY: bench
 bench: .venv/serving ## Measure this service beside others, which it installs (needs wrk; two cores, 10 minutes)

@@ -51,7 +51,11 @@ from serving.protocols.routes import (
 SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
 # An environment variable of the same name goes before each, and an argument of create_app before that.
 DEFAULTS: dict[str, Any] = {
-    "MODEL_PATH": str(SAGEMAKER_MODEL_PATH if SAGEMAKER_MODEL_PATH.exists() else Path(__file__).with_name("model.pkl")),
+    "MODEL_PATH": str(
+        SAGEMAKER_MODEL_PATH
+        if SAGEMAKER_MODEL_PATH.exists()
+        else Path(__file__).with_name("model.pkl")
+    ),
     "MODEL_SHA256": "",
     "MAX_ROWS": 10_000,
     "MAX_BODY_BYTES": 1_048_576,
@@ -79,8 +83,14 @@ class PredictionService(Flask):
         if request is None:
             return None
         environ = request.environ
-        host, path, method = environ.get("HTTP_HOST", ""), environ["PATH_INFO"], environ["REQUEST_METHOD"]
-        return MapAdapter(self.url_map, host, environ["SCRIPT_NAME"], "", environ["wsgi.url_scheme"], path, method)
+        host, path, method = (
+            environ.get("HTTP_HOST", ""),
+            environ["PATH_INFO"],
+            environ["REQUEST_METHOD"],
+        )
+        return MapAdapter(
+            self.url_map, host, environ["SCRIPT_NAME"], "", environ["wsgi.url_scheme"], path, method
+        )
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: there is no coroutine among the views."""
@@ -92,7 +102,9 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
 
     Raises InvalidSetting and ModelError.
     """
-    app = PredictionService(__name__, static_folder=None)  # a static folder would be a route that nobody asked for
+    app = PredictionService(
+        __name__, static_folder=None
+    )  # a static folder would be a route that nobody asked for
     app.config.from_mapping(DEFAULTS | settings_from_env(os.environ) | overrides)
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
     model = load_model(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
@@ -104,7 +116,10 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
     app.extensions["contracts"] = ProtocolDecoders(model, rows)
     app.url_map.converters["default"] = NameConverter
     # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
-    for name, view, method in (("AIP_HEALTH_ROUTE", ping, "GET"), ("AIP_PREDICT_ROUTE", instances, "POST")):
+    for name, view, method in (
+        ("AIP_HEALTH_ROUTE", ping, "GET"),
+        ("AIP_PREDICT_ROUTE", instances, "POST"),
+    ):
         if route := app.config[name]:
             if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
                 raise ConfigurationError(f"{name}: expected a path, got {route!r}")
@@ -123,7 +138,9 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
     app.before_request(authorize)
     app.after_request(telemetry.finish_request)
     app.register_error_handler(HTTPException, handle_http_exception)
-    app.register_error_handler(InvalidInput, lambda error: handle_http_exception(BadRequest(str(error))))
+    app.register_error_handler(
+        InvalidInput, lambda error: handle_http_exception(BadRequest(str(error)))
+    )
     return app
 
 
@@ -193,7 +210,11 @@ def index() -> Response:
     """List every route and say which model is served."""
     model: Model = current_app.extensions["model"]
     routes = [
-        {"method": method, "path": rule.rule, "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip()}
+        {
+            "method": method,
+            "path": rule.rule,
+            "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip(),
+        }
         for rule, method in iter_public_routes()
     ]
     model_info = {
@@ -217,7 +238,9 @@ def readyz() -> Response:
     check_ready()
     reload_error = current_app.extensions["telemetry"].reload_error
     # Still ready: what it serves is what it served before.
-    return versioned_json_response({"status": "ready"} | ({"reload": reload_error} if reload_error else {}))
+    return versioned_json_response(
+        {"status": "ready"} | ({"reload": reload_error} if reload_error else {})
+    )
 
 
 @api.get("/metrics")
@@ -253,7 +276,8 @@ def authorize() -> None:
     # Every key is compared, each in constant time: how long it takes says nothing about which was close.
     if not any([hmac.compare_digest(token.encode("latin-1", "replace"), key) for key in expected]):  # noqa: C419
         raise Unauthorized(
-            "Expected Authorization: Bearer with a valid key", www_authenticate=WWWAuthenticate("bearer")
+            "Expected Authorization: Bearer with a valid key",
+            www_authenticate=WWWAuthenticate("bearer"),
         )
 
 

@@ -40,19 +40,41 @@ INPUT_ERRORS = (BatchError, OSError, EOFError, zlib.error, pa.ArrowException)  #
 
 def main() -> None:
     """Score, and report, or end with status 1 and one line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("input", metavar="INPUT", help="- for stdin")
-    parser.add_argument("output", metavar="OUTPUT", help="- for stdout; a directory where INPUT is one, or a pattern")
-    parser.add_argument("--keep", nargs="*", metavar="COLUMN", help="the columns to carry through; default: all")
-    parser.add_argument("--proba", action="store_true", help="add the probability of each class")
-    parser.add_argument("--on-error", choices=("fail", "null", "skip"), default="fail", help="default: %(default)s")
-    parser.add_argument("--format", choices=("ndjson", "csv"), help="of stdin; default: ndjson")
-    parser.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster; default: all cores here")
     parser.add_argument(
-        "--part-bytes", type=int, default=64 << 20, metavar="N", help="of a cluster; default: %(default)s"
+        "output",
+        metavar="OUTPUT",
+        help="- for stdout; a directory where INPUT is one, or a pattern",
+    )
+    parser.add_argument(
+        "--keep", nargs="*", metavar="COLUMN", help="the columns to carry through; default: all"
+    )
+    parser.add_argument("--proba", action="store_true", help="add the probability of each class")
+    parser.add_argument(
+        "--on-error", choices=("fail", "null", "skip"), default="fail", help="default: %(default)s"
+    )
+    parser.add_argument("--format", choices=("ndjson", "csv"), help="of stdin; default: ndjson")
+    parser.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster; default: all cores here"
+    )
+    parser.add_argument(
+        "--part-bytes",
+        type=int,
+        default=64 << 20,
+        metavar="N",
+        help="of a cluster; default: %(default)s",
     )
     default = Path(os.environ.get("MODEL_PATH") or Path(__file__).with_name("model.pkl"))
-    parser.add_argument("--model", type=Path, default=default, metavar="PATH", help="default: MODEL_PATH or model.pkl")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=default,
+        metavar="PATH",
+        help="default: MODEL_PATH or model.pkl",
+    )
     options = parser.parse_args()
     if (options.input == "-") != (options.output == "-"):
         parser.error("- is for both INPUT and OUTPUT, or for neither")
@@ -60,7 +82,9 @@ def main() -> None:
         parser.error("--format is for -, --keep and --scheduler are not")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
-    logging.getLogger("serving.model.model").setLevel(logging.ERROR)  # what it says of a request is said of rows here
+    logging.getLogger("serving.model.model").setLevel(
+        logging.ERROR
+    )  # what it says of a request is said of rows here
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         model = load_model(options.model, os.environ.get("MODEL_SHA256", ""))
@@ -76,7 +100,9 @@ def main() -> None:
         sys.exit(" ".join(str(error).split()))
     except KeyboardInterrupt:
         sys.exit(130)
-    print_report(scorer, total, time.monotonic() - began, sys.stderr if options.input == "-" else sys.stdout)
+    print_report(
+        scorer, total, time.monotonic() - began, sys.stderr if options.input == "-" else sys.stdout
+    )
 
 
 def score_files(scorer: Scorer, options: argparse.Namespace) -> BatchStats:
@@ -90,13 +116,17 @@ def score_files(scorer: Scorer, options: argparse.Namespace) -> BatchStats:
         raise BatchError(f"{options.output}: expected a name that ends in {', '.join(SUFFIXES)}")
     for path, name in names.items():
         if list(names.values()).count(name) > 1:
-            raise BatchError(f"{options.input}: {name} is there more than once, and would be in {options.output}")
+            raise BatchError(
+                f"{options.input}: {name} is there more than once, and would be in {options.output}"
+            )
         if url_to_fs(path)[1] == f"{directory}/{name}":
             raise BatchError(f"{path}: OUTPUT is INPUT")
     progress = Progress(sum(url_to_fs(path)[0].size(path) for path in input_paths))
     stale = [f"{name}.errors.ndjson" for name in names.values()]
     if options.scheduler:
-        stale += [import_dask_cluster().part_filename(name, "?????", "?????") for name in names.values()]
+        stale += [
+            import_dask_cluster().part_filename(name, "?????", "?????") for name in names.values()
+        ]
     with staged_output(target, directory, single, stale) as (place, done), closing(progress.bar):
         if options.scheduler:
             jobs = import_dask_cluster().score_on_cluster(
@@ -134,7 +164,9 @@ def collect_results(
             if seen.first_bad_row and fail:
                 raise BatchError(format_bad_row(seen.first_bad_row))
     except INPUT_ERRORS as error:
-        raise BatchError(f"{path}: {getattr(error, 'strerror', None) or error or type(error).__name__}") from error
+        raise BatchError(
+            f"{path}: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        ) from error
     return seen
 
 
@@ -161,7 +193,9 @@ class Progress:
         self.bar.update(rows)
         if self.bar.disable and now - self.last_reported > PROGRESS_INTERVAL_SECONDS:
             self.last_reported = now
-            text = tqdm.format_meter(self.rows, self.bar.total, now - self.began, unit=" rows", unit_scale=True)
+            text = tqdm.format_meter(
+                self.rows, self.bar.total, now - self.began, unit=" rows", unit_scale=True
+            )
             print(text, file=sys.stderr, flush=True)
 
 
@@ -169,11 +203,20 @@ class NdjsonScorer:
     """Scores lines of JSON, an object each, which has the features among its members."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.scorer, fields = scorer, {f"f{i}": name for i, name in enumerate(scorer.model.features)}
+        self.scorer, fields = (
+            scorer,
+            {f"f{i}": name for i, name in enumerate(scorer.model.features)},
+        )
         row: Any = msgspec.defstruct("Row", [(field, Number) for field in fields], rename=fields)
         self.decoder = msgspec.json.Decoder(row)
-        self.output_columns = ["prediction", *["label"] * bool(scorer.model.labels), *["probability"] * scorer.proba]
-        self.names = [msgspec.json.encode(name) for name in (*scorer.model.features, *self.output_columns)]
+        self.output_columns = [
+            "prediction",
+            *["label"] * bool(scorer.model.labels),
+            *["probability"] * scorer.proba,
+        ]
+        self.names = [
+            msgspec.json.encode(name) for name in (*scorer.model.features, *self.output_columns)
+        ]
 
     def __call__(self, block: bytes) -> tuple[bytes, BatchStats]:
         """Return each line of a block with its answer, after an end of line as in the block; and the tally."""
@@ -195,20 +238,29 @@ class NdjsonScorer:
         columns = [answers[name].to_pylist() for name in self.output_columns[:2] if name in answers]
         if self.scorer.proba:
             columns.append(
-                list(zip(*(answers[name].to_pylist() for name in self.scorer.output_columns[2:]), strict=True))
+                list(
+                    zip(
+                        *(answers[name].to_pylist() for name in self.scorer.output_columns[2:]),
+                        strict=True,
+                    )
+                )
             )
         found, answer = [], zip(*columns, strict=True)
         for i in np.flatnonzero(placed).tolist():
             members = dict(zip(self.output_columns, next(answer), strict=True))
             found.append(
-                self._null_record(lines[i]) if i in bad else lines[i][:-1] + b"," + msgspec.json.encode(members)[1:]
+                self._null_record(lines[i])
+                if i in bad
+                else lines[i][:-1] + b"," + msgspec.json.encode(members)[1:]
             )
         return b"".join(b"\n" + line for line in found), finalize_stats(tally)
 
     def _null_record(self, line: bytes) -> bytes:
         nothing = dict.fromkeys(self.output_columns)
         try:
-            return msgspec.json.encode(msgspec.json.decode(line, type=dict[str, msgspec.Raw]) | nothing)
+            return msgspec.json.encode(
+                msgspec.json.decode(line, type=dict[str, msgspec.Raw]) | nothing
+            )
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return msgspec.json.encode(nothing)
 
@@ -223,9 +275,13 @@ class NdjsonScorer:
 
 def score_stream(scorer: Scorer, form: str) -> BatchStats:
     """Answer lines from stdin on stdout, as they come, and return what was seen. Raises Refused."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as in any filter: whoever does not read on ends it
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_DFL
+    )  # as in any filter: whoever does not read on ends it
     total = BatchStats()
-    line_scorer: CsvScorer | NdjsonScorer | None = NdjsonScorer(scorer) if form == "ndjson" else None
+    line_scorer: CsvScorer | NdjsonScorer | None = (
+        NdjsonScorer(scorer) if form == "ndjson" else None
+    )
     buffer = b"" if line_scorer is None else b"\n"
     for data in read_stdin():
         buffer += data
@@ -236,7 +292,13 @@ def score_stream(scorer: Scorer, form: str) -> BatchStats:
             line_scorer = CsvScorer(scorer, first, as_table=False)
             write_stdout(line_scorer.header + b"\n")
         if line_scorer is not None:
-            end = len(buffer) if not data else buffer.rfind(b"\n") if form == "ndjson" else find_last_line_end(buffer)
+            end = (
+                len(buffer)
+                if not data
+                else buffer.rfind(b"\n")
+                if form == "ndjson"
+                else find_last_line_end(buffer)
+            )
             write_scored_block(line_scorer, buffer[:end], total)
             buffer = buffer[end:]
     return total
@@ -279,7 +341,10 @@ def read_stdin() -> Iterator[bytes]:
 def print_report(scorer: Scorer, total: BatchStats, seconds: float, file: Any) -> None:
     """Print what was scored and how fast, which classes there were, and how it differs from the training data."""
     rate = total.rows / max(seconds, 1e-9)
-    print(f"{total.rows} rows in {seconds:.1f} s, {rate:.0f} a second, by version {scorer.model.version}", file=file)
+    print(
+        f"{total.rows} rows in {seconds:.1f} s, {rate:.0f} a second, by version {scorer.model.version}",
+        file=file,
+    )
     print(f"  bad rows  {total.n_bad}", file=file)
     if total.rows == total.n_bad:
         return
@@ -290,9 +355,17 @@ def print_report(scorer: Scorer, total: BatchStats, seconds: float, file: Any) -
         columns["classes"] = np.array([c.share for c in card.classes]) * card.rows
         live["classes"] = total.classes
         shares = zip(card.classes, total.classes / total.classes.sum(), strict=True)
-        print(f"  classes   {', '.join(f'{one.label} {share:.3f}' for one, share in shares)}", file=file)
-    found = {name: assess_drift(live[name], reference, len(columns)) for name, reference in columns.items()}
-    drifting = [f"{name} {one['psi']:.2f}" for name, one in found.items() if one["verdict"] == "drifting"]
+        print(
+            f"  classes   {', '.join(f'{one.label} {share:.3f}' for one, share in shares)}",
+            file=file,
+        )
+    found = {
+        name: assess_drift(live[name], reference, len(columns))
+        for name, reference in columns.items()
+    }
+    drifting = [
+        f"{name} {one['psi']:.2f}" for name, one in found.items() if one["verdict"] == "drifting"
+    ]
     print(f"  drift     {', '.join(drifting) or next(iter(found.values()))['verdict']}", file=file)
 
 

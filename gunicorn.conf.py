@@ -55,7 +55,7 @@ preload_app = True
 
 # Longer than a proxy keeps an idle connection (60 s is usual): it must never send on one that we have just closed.
 keepalive = 65
-# Below the pod's grace period less its preStop wait; tests/test_deploy.py holds the three against each other.
+# Below the pod's grace period less its preStop wait; tests/deployment/test_manifests.py holds the three against each other.
 graceful_timeout = 25
 # A worker that says nothing for so long is killed and replaced, and a request that takes so long to arrive is refused.
 timeout = 30
@@ -102,5 +102,7 @@ def on_reload(server: Any) -> None:
     import app
 
     gc.unfreeze()
-    app.app = server.app.callable = app.reload_app(server.app.wsgi())  # under both names, so that the old one goes
+    app.app = server.app.callable = app.reload_app(
+        server.app.wsgi()
+    )  # under both names, so that the old one goes
     when_ready(server)

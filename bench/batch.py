@@ -59,7 +59,9 @@ def write(path, rows):
         columns = dict(zip(NAMES, np.abs(some.round(2)).T, strict=True))
         table = pa.table({"id": np.arange(start, start + 1_000_000)} | columns)
         if writer is None:
-            writer = (pq.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter)(path, table.schema)
+            writer = (pq.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter)(
+                path, table.schema
+            )
         writer.write_table(table)
     writer.close()
 
@@ -67,7 +69,9 @@ def write(path, rows):
 def run(program, source, target):
     """Return seconds of a process, megabytes at most, and rows/s once it had its imports and the model."""
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *program, source, target], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *program, source, target], stdout=subprocess.PIPE, text=True
+    )
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, program
     with process.stdout as file:
@@ -84,7 +88,9 @@ def compare(source, target, rounds, others):
             found[name].append(run(programs[name], source, target))
             target.unlink()
     ours, memory, fast = np.median(found["ours"], axis=0)
-    print(f"  ours: {memory:.0f} MB at most; each round took {[round(s, 1) for s, _, _ in found['ours']]} s")
+    print(
+        f"  ours: {memory:.0f} MB at most; each round took {[round(s, 1) for s, _, _ in found['ours']]} s"
+    )
     for name in others:
         seconds, megabytes, rate = np.median(found[name], axis=0)
         times = f"{seconds / ours:.2f} times as long, {fast / rate:.2f} times without the start"
@@ -99,7 +105,9 @@ def http(source, target, rounds):
     server = subprocess.Popen([sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, env=environ)
 
     def ask(_):
-        call = urllib.request.Request("http://127.0.0.1:18787/predict", body, {"Content-Type": "application/json"})
+        call = urllib.request.Request(
+            "http://127.0.0.1:18787/predict", body, {"Content-Type": "application/json"}
+        )
         return len(json.load(urllib.request.urlopen(call, timeout=60))["prediction"])
 
     time.sleep(4)
@@ -116,17 +124,31 @@ def http(source, target, rounds):
 
 def cluster(source, target, rounds):
     """Print how many times as long a job takes one worker as two, each of one thread, without their first start."""
-    port, environ, processes = "18786", os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, []
+    port, environ, processes = (
+        "18786",
+        os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [],
+    )
 
     def start(*words):
         command = [sys.executable, "-m", *words, "--no-dashboard"]
-        processes.append(subprocess.Popen(command, env=environ, cwd=source.parent, stderr=subprocess.DEVNULL))
+        processes.append(
+            subprocess.Popen(command, env=environ, cwd=source.parent, stderr=subprocess.DEVNULL)
+        )
 
     start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port)
     address = f"tcp://127.0.0.1:{port}"
     medians = []
     for workers in (1, 2):
-        start("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--death-timeout", "60")
+        start(
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--death-timeout",
+            "60",
+        )
         time.sleep(5)
         program = [ROOT / "batch.py", "--scheduler", address, "--part-bytes", "30000000"]
         seconds = [run(program, source, target)[0] for _ in range(rounds + 1)][1:]
@@ -147,7 +169,10 @@ parser.add_argument("--cluster", action="store_true")
 parser.add_argument("--http", action="store_true")
 options = parser.parse_args()
 with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-    source, target = Path(directory, f"in.{options.format}"), Path(directory, f"out.{options.format}")
+    source, target = (
+        Path(directory, f"in.{options.format}"),
+        Path(directory, f"out.{options.format}"),
+    )
     # In a process of its own: what is started later counts as having had, at first, the memory of this one.
     writer = multiprocessing.Process(target=write, args=(source, options.rows))
     writer.start()

@@ -104,7 +104,9 @@ PEERS = {
     "FastAPI async def, uvicorn": (
         ["fastapi", "uvicorn[standard]", "joblib"],
         {"peer.py": FASTAPI},
-        ["python -m uvicorn peer:app --host 127.0.0.1 --port PORT --no-access-log --log-level warning"],
+        [
+            "python -m uvicorn peer:app --host 127.0.0.1 --port PORT --no-access-log --log-level warning"
+        ],
         "/predict",
         OURS,
     ),
@@ -125,7 +127,13 @@ PEERS = {
         "/invocations",
         f'{{"inputs":[{ROW}]}}',
     ),
-    "LitServe": (["litserve", "joblib"], {"peer.py": LITSERVE}, ["python peer.py"], "/predict", OURS),
+    "LitServe": (
+        ["litserve", "joblib"],
+        {"peer.py": LITSERVE},
+        ["python peer.py"],
+        "/predict",
+        OURS,
+    ),
     "BentoML": (
         ["bentoml", "joblib"],
         {"peer.py": BENTOML},
@@ -143,6 +151,8 @@ def install(name, scikit_learn):
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         # The scikit-learn that made the model, whatever else a peer would choose.
         packages = [*PEERS[name][0], f"scikit-learn=={scikit_learn}"]
-        subprocess.run([venv / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True)
+        subprocess.run(
+            [venv / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True
+        )
         (venv / "done").touch()
     return venv

@@ -21,7 +21,10 @@ for n in (1, 100, 10_000):
     rows = np.tile([[5.1, 3.5, 1.4, 0.2]], (n, 1))
     rounds = 20_000 // (n // 10 + 10)
     pairs = [
-        [timeit.timeit(lambda f=f, rows=rows: f(rows), number=rounds) for f in (model.predict, model.estimator.predict)]
+        [
+            timeit.timeit(lambda f=f, rows=rows: f(rows), number=rounds)
+            for f in (model.predict, model.estimator.predict)
+        ]
         for _ in range(7)
     ]
     ours, theirs = np.median(pairs, axis=0)
@@ -39,7 +42,9 @@ class Rows(msgspec.Struct):
 
 
 decode = msgspec.json.Decoder(Rows).decode
-coefficients, intercept, classes = (getattr(model.estimator, f"{name}_") for name in ("coef", "intercept", "classes"))
+coefficients, intercept, classes = (
+    getattr(model.estimator, f"{name}_") for name in ("coef", "intercept", "classes")
+)
 
 
 def least():
@@ -70,4 +75,6 @@ def whole():
 assert whole() == least()
 pairs = [[timeit.timeit(f, number=20) for f in (whole, least)] for _ in range(9)]
 ours, theirs = np.median(pairs, axis=0)
-print(f"{n} rows in one request: {ours / theirs:.2f} times what decoding, product and encoding take alone")
+print(
+    f"{n} rows in one request: {ours / theirs:.2f} times what decoding, product and encoding take alone"
+)

@@ -58,7 +58,9 @@ def without_telemetry():
     app = create_app()
     hooks = (app.before_request_funcs[None], app.after_request_funcs[None])
     for functions in hooks:
-        functions[:] = [f for f in functions if getattr(f, "__self__", None) is not app.extensions["telemetry"]]
+        functions[:] = [
+            f for f in functions if getattr(f, "__self__", None) is not app.extensions["telemetry"]
+        ]
     app.extensions["telemetry"] = Nothing()
     return app
 
@@ -108,11 +110,15 @@ def asgi():
             }
             for name, value in scope["headers"]:
                 key = name.decode("latin-1").upper().replace("-", "_")
-                environ[key if key.startswith("CONTENT_") else f"HTTP_{key}"] = value.decode("latin-1")
+                environ[key if key.startswith("CONTENT_") else f"HTTP_{key}"] = value.decode(
+                    "latin-1"
+                )
             started = []
             pieces = app(environ, lambda *words: started.extend(words))
             headers = [(name.lower().encode(), value.encode()) for name, value in started[1]]
-            await send({"type": "http.response.start", "status": int(started[0][:3]), "headers": headers})
+            await send(
+                {"type": "http.response.start", "status": int(started[0][:3]), "headers": headers}
+            )
             await send({"type": "http.response.body", "body": b"".join(pieces)})
             pieces.close()
 
@@ -122,7 +128,11 @@ def asgi():
 def gunicorn(app, *options, level="warning", workers=1):
     """Return a command, and its environment."""
     command = [sys.executable, "-m", "gunicorn", "--pythonpath", "bench", *options, app]
-    return command, os.environ | {"PORT": str(PORT), "WEB_CONCURRENCY": str(workers), "LOG_LEVEL": level}
+    return command, os.environ | {
+        "PORT": str(PORT),
+        "WEB_CONCURRENCY": str(workers),
+        "LOG_LEVEL": level,
+    }
 
 
 OURS = gunicorn("app:app")
@@ -137,12 +147,24 @@ SERVERS = {
     "gunicorn, sync": gunicorn("app:app", "--worker-class", "sync"),
     "gunicorn, gthread": gunicorn("app:app", "--worker-class", "gthread"),
     "gunicorn, gevent": gunicorn("app:app", "--worker-class", "gevent"),
-    "gunicorn, asgi, the application in the loop": gunicorn("serve:asgi()", "--worker-class", "asgi"),
+    "gunicorn, asgi, the application in the loop": gunicorn(
+        "serve:asgi()", "--worker-class", "asgi"
+    ),
     "uvicorn's worker, the application in the loop": gunicorn(
         "serve:asgi()", "--worker-class", "uvicorn_worker.UvicornWorker"
     ),
     "Granian": (
-        [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(PORT), "--no-access-log", "app:app"],
+        [
+            sys.executable,
+            "-m",
+            "granian",
+            "--interface",
+            "wsgi",
+            "--port",
+            str(PORT),
+            "--no-access-log",
+            "app:app",
+        ],
         os.environ | {"PORT": str(PORT)},
     ),
 }
@@ -154,7 +176,12 @@ def served(command, env, cwd=ROOT, path="/predict", body=ARTICLE):
     with tempfile.TemporaryFile() as log:
         began = time.perf_counter()
         process = subprocess.Popen(
-            ["taskset", "-c", "0", *command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True
+            ["taskset", "-c", "0", *command],
+            cwd=cwd,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             while True:
@@ -164,7 +191,9 @@ def served(command, env, cwd=ROOT, path="/predict", body=ARTICLE):
                 except OSError as error:
                     if process.poll() is not None or time.perf_counter() - began > 90:
                         log.seek(0)
-                        raise SystemExit(f"{command}: {error}\n{log.read()[-2000:].decode()}") from error
+                        raise SystemExit(
+                            f"{command}: {error}\n{log.read()[-2000:].decode()}"
+                        ) from error
                     time.sleep(0.02)
             yield process, time.perf_counter() - began
         finally:
@@ -227,7 +256,10 @@ def compare(variants, seconds, rounds):
             with served(command, env):
                 load(1)
                 found[name].append(load(seconds))
-    medians = {name: [statistics.median(values) for values in zip(*runs, strict=True)] for name, runs in found.items()}
+    medians = {
+        name: [statistics.median(values) for values in zip(*runs, strict=True)]
+        for name, runs in found.items()
+    }
     first = medians[next(iter(medians))]
     for name, (rate, median, p99) in medians.items():
         times = f"p50 {median * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms"
@@ -265,12 +297,17 @@ def beside_peers(seconds, rounds):
                 load(1, path=path, body=body)
                 many, one = load(seconds, path=path, body=body), load(1, 1, path, body)
                 found[name].append((*many, *one[1:], memory(process), start))
-    medians = {name: [statistics.median(values) for values in zip(*runs, strict=True)] for name, runs in found.items()}
+    medians = {
+        name: [statistics.median(values) for values in zip(*runs, strict=True)]
+        for name, runs in found.items()
+    }
     ours = medians["this service"]
     print("| | requests/s | p50, p99 at 16 | p50, p99 at 1 | memory | first answer |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, cells in medians.items():
-        rate, p50, p99, one50, one99, size, start = (cell / mine for cell, mine in zip(cells, ours, strict=True))
+        rate, p50, p99, one50, one99, size, start = (
+            cell / mine for cell, mine in zip(cells, ours, strict=True)
+        )
         row = f"{rate:.2f} | {p50:.1f}, {p99:.1f} | {one50:.1f}, {one99:.1f} | {size:.1f} | {start:.1f}"
         print(f"| {name} | {row} |")
     times = ", ".join(f"{seconds * 1e3:.2f} ms" for seconds in ours[1:5])
@@ -290,10 +327,14 @@ def own_costs(rounds):
                 sizes.append(memory(process))
                 starts.append(start)
         began = time.perf_counter()
-        subprocess.run(["taskset", "-c", "0", sys.executable, "-c", "import sklearn.linear_model"], check=True)
+        subprocess.run(
+            ["taskset", "-c", "0", sys.executable, "-c", "import sklearn.linear_model"], check=True
+        )
         imports.append(time.perf_counter() - began)
     one, two = statistics.median(sizes[::2]), statistics.median(sizes[1::2])
-    print(f"a second worker adds {(two - one) / one:.2f} of what the master and the first have ({one / 1e6:.0f} MB)")
+    print(
+        f"a second worker adds {(two - one) / one:.2f} of what the master and the first have ({one / 1e6:.0f} MB)"
+    )
     added = statistics.median(starts) - statistics.median(imports)
     print(f"start to first answer, less importing sklearn.linear_model: {added:+.2f} s")
     with served(*OURS):
@@ -301,7 +342,10 @@ def own_costs(rounds):
         for rows in (1, 100, 10_000):
             body = json.dumps({"features": [json.loads(peers.ROW)] * rows})
             rates[rows] = load(3, body=body)[0] * rows
-        print("rows/s, of one core:", ", ".join(f"{rate:.0f} with {rows} a request" for rows, rate in rates.items()))
+        print(
+            "rows/s, of one core:",
+            ", ".join(f"{rate:.0f} with {rows} a request" for rows, rate in rates.items()),
+        )
 
 
 def soak(requests):
@@ -313,11 +357,23 @@ def soak(requests):
         while True:
             text = ask("/metrics", METRICS, None).decode()
             samples = [line for line in text.splitlines() if not line.startswith("#")]
-            total = sum(float(line.split()[-1]) for line in samples if line.startswith("http_requests_total"))
+            total = sum(
+                float(line.split()[-1])
+                for line in samples
+                if line.startswith("http_requests_total")
+            )
             # Of the pages, for those shared with the parent count in a worker once it has touched them.
-            workers = [line for line in samples if line.startswith('process_resident_memory_bytes{worker="1"')]
+            workers = [
+                line
+                for line in samples
+                if line.startswith('process_resident_memory_bytes{worker="1"')
+            ]
             memory = float(workers[0].split()[-1]) / 2**20
-            print(json.dumps({"requests": int(total), "series": len(samples), "worker MiB": round(memory, 1)}))
+            print(
+                json.dumps(
+                    {"requests": int(total), "series": len(samples), "worker MiB": round(memory, 1)}
+                )
+            )
             if total > requests:
                 return
             load(30, script=MIXED)
@@ -327,7 +383,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--self", action="store_true", dest="own", help="our own parts")
-    mode.add_argument("--servers", action="store_true", help="other workers and servers around the same application")
+    mode.add_argument(
+        "--servers",
+        action="store_true",
+        help="other workers and servers around the same application",
+    )
     mode.add_argument("--soak", type=int, metavar="REQUESTS", nargs="?", const=1_000_000)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)

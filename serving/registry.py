@@ -39,7 +39,9 @@ try:
     from mlflow.models import infer_signature
     from sklearn.metrics import ConfusionMatrixDisplay
 except ModuleNotFoundError as error:
-    sys.exit(f"the registry needs {error.name}: make install-registry, then .venv-registry/bin/python")
+    sys.exit(
+        f"the registry needs {error.name}: make install-registry, then .venv-registry/bin/python"
+    )
 
 DEFAULT_MODEL_PATH = Path(__file__).parent.with_name("model.pkl")
 # What a version holds of ours and the tags with their digests; beside it is MLflow's own form of the same estimator.
@@ -56,7 +58,11 @@ def load_with_files(path: Path) -> tuple[Model, ModelCard, dict[str, bytes]]:
     model = load_model(path)
     if model.card is None:
         raise RegistryError(f"{path} has no model card, and nothing is known without one")
-    return model, model.card, {"model.pkl": path.read_bytes(), "model.json": path.with_suffix(".json").read_bytes()}
+    return (
+        model,
+        model.card,
+        {"model.pkl": path.read_bytes(), "model.json": path.with_suffix(".json").read_bytes()},
+    )
 
 
 def register_version(path: Path, name: str) -> str:
@@ -72,8 +78,14 @@ def register_version(path: Path, name: str) -> str:
     with mlflow.start_run(tags=card.data), tempfile.TemporaryDirectory() as directory:
         mlflow.log_params(model.estimator.get_params())
         for group, found in card.metrics.items():
-            named = {f"{group}.{of}": n for of, n in found.items()} if isinstance(found, dict) else {group: found}
-            mlflow.log_metrics({metric: n for metric, n in named.items() if isinstance(n, int | float)})
+            named = (
+                {f"{group}.{of}": n for of, n in found.items()}
+                if isinstance(found, dict)
+                else {group: found}
+            )
+            mlflow.log_metrics(
+                {metric: n for metric, n in named.items() if isinstance(n, int | float)}
+            )
         if "confusion_matrix" in card.metrics.get("held_out", {}):
             mlflow.log_figure(confusion_figure(card), "confusion_matrix.png")
         for file, content in contents.items():
@@ -83,10 +95,15 @@ def register_version(path: Path, name: str) -> str:
             name=name,
             signature=infer_signature(rows, model.predict(rows)),
             input_example=rows,
-            pip_requirements=[f"{library}=={v}" for library, v in libraries.items() if library != "python"],
+            pip_requirements=[
+                f"{library}=={v}" for library, v in libraries.items() if library != "python"
+            ],
             extra_files=[str(Path(directory, file)) for file in contents],
         )
-        digests = {DIGEST_TAGS[file]: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+        digests = {
+            DIGEST_TAGS[file]: hashlib.sha256(content).hexdigest()
+            for file, content in contents.items()
+        }
         version = mlflow.register_model(logged.model_uri, name, tags=digests)
     return f"registered {card.sha256[:12]} as version {version.version} of {name}"
 
@@ -111,16 +128,24 @@ def download_version(uri: str) -> tuple[Any, ModelCard, dict[str, bytes]]:
     if not named:
         raise RegistryError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri!r}")
     client, (name, number, alias) = MlflowClient(), named.groups()
-    version = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, number)
+    version = (
+        client.get_model_version_by_alias(name, alias)
+        if alias
+        else client.get_model_version(name, number)
+    )
     place = f"models:/{name}/{version.version}"  # from here on by its number: an alias may move meanwhile
     with tempfile.TemporaryDirectory() as directory:
-        folder = Path(mlflow.artifacts.download_artifacts(f"{place}/{ARTIFACT_DIR}", dst_path=directory))
+        folder = Path(
+            mlflow.artifacts.download_artifacts(f"{place}/{ARTIFACT_DIR}", dst_path=directory)
+        )
         for file, tag in DIGEST_TAGS.items():
             if not (folder / file).is_file():
                 raise RegistryError(f"{place} has no {file}; those that train.py registers do")
             digest = hashlib.sha256((folder / file).read_bytes()).hexdigest()
             if digest != version.tags.get(tag):
-                raise RegistryError(f"{place}: the SHA-256 of {file} is {digest}, its tag says {version.tags.get(tag)}")
+                raise RegistryError(
+                    f"{place}: the SHA-256 of {file} is {digest}, its tag says {version.tags.get(tag)}"
+                )
         try:
             return version, *load_with_files(folder / "model.pkl")[1:]
         except ModelError as error:
@@ -130,7 +155,9 @@ def download_version(uri: str) -> tuple[Any, ModelCard, dict[str, bytes]]:
 def pull_version(uri: str, path: Path) -> str:
     """Write the version that `uri` names to `path` and its card beside it, both or neither. Raises as `fetch` does."""
     version, card, files = download_version(uri)
-    write_files_atomically({path: files["model.pkl"], path.with_suffix(".json"): files["model.json"]})
+    write_files_atomically(
+        {path: files["model.pkl"], path.with_suffix(".json"): files["model.json"]}
+    )
     return f"wrote {path}: version {version.version} of {version.name}, {card.sha256[:12]}"
 
 
@@ -145,10 +172,14 @@ def move_alias(uri: str, alias: str, force: bool) -> str:
         fault := regression_reason(card, download_version(f"models:/{version.name}/{holder}")[1])
     ):
         if not force:
-            raise RegistryError(f"refused: {fault}; {alias} stays at version {holder}, --force moves it all the same")
+            raise RegistryError(
+                f"refused: {fault}; {alias} stays at version {holder}, --force moves it all the same"
+            )
         print(f"FORCED: {fault}", file=sys.stderr)
     client.set_registered_model_alias(version.name, alias, version.version)
-    return f"{alias} of {version.name} is version {version.version}" + (f", it was {holder}" if holder else "")
+    return f"{alias} of {version.name} is version {version.version}" + (
+        f", it was {holder}" if holder else ""
+    )
 
 
 def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
@@ -157,7 +188,11 @@ def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
     got, least = (some.metrics.get("held_out", {}).get("accuracy") for some in (card, champion))
     if len(rows) > 1 or None in (*rows, got, least):
         return "the two were not measured on the same held-out rows"
-    return f"its accuracy on the held-out rows is {got:.4f}, the other's {least:.4f}" if got < least else None
+    return (
+        f"its accuracy on the held-out rows is {got:.4f}, the other's {least:.4f}"
+        if got < least
+        else None
+    )
 
 
 def format_versions(name: str) -> str:
@@ -165,12 +200,20 @@ def format_versions(name: str) -> str:
     client = MlflowClient()
     aliases = client.get_registered_model(name).aliases
     lines = ["version  digest        held out  folds   aliases"]
-    for version in sorted(client.search_model_versions(f"name='{name}'"), key=lambda one: -int(one.version)):
+    for version in sorted(
+        client.search_model_versions(f"name='{name}'"), key=lambda one: -int(one.version)
+    ):
         metrics = client.get_run(version.run_id).data.metrics if version.run_id else {}
-        held, folds = (metrics.get(f"{group}.accuracy", np.nan) for group in ("held_out", "cross_validation"))
-        here = ", ".join(alias for alias, number in aliases.items() if str(number) == str(version.version))
+        held, folds = (
+            metrics.get(f"{group}.accuracy", np.nan) for group in ("held_out", "cross_validation")
+        )
+        here = ", ".join(
+            alias for alias, number in aliases.items() if str(number) == str(version.version)
+        )
         digest = version.tags.get("sha256", "")[:12]
-        lines.append(f"{version.version:<7}  {digest:12}  {held:<8.4f}  {folds:<6.4f}  {here}".rstrip())
+        lines.append(
+            f"{version.version:<7}  {digest:12}  {held:<8.4f}  {folds:<6.4f}  {here}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -187,12 +230,17 @@ def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
             about = tarfile.TarInfo(file)
             about.size = len(content)
             tar.addfile(about, io.BytesIO(content))
-    quality = card.metrics  # in Amazon's words where it has them, so that its console can show and compare it
+    quality = (
+        card.metrics
+    )  # in Amazon's words where it has them, so that its console can show and compare it
     if "accuracy" in folds:
         accuracy = {"value": folds["accuracy"], "standard_deviation": folds["std"]}
         quality = {"multiclass_classification_metrics": {"accuracy": accuracy}}
     folder = f"{card.name}/{model.version}"
-    for key, content in (("model.tar.gz", archive.getvalue()), ("metrics.json", msgspec.json.encode(quality))):
+    for key, content in (
+        ("model.tar.gz", archive.getvalue()),
+        ("metrics.json", msgspec.json.encode(quality)),
+    ):
         s3.put_object(Bucket=bucket, Key=f"{folder}/{key}", Body=content)
     try:
         sagemaker.describe_model_package_group(ModelPackageGroupName=card.name)
@@ -205,7 +253,10 @@ def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
         # There SageMaker unpacks it; another file is not served.
         "Environment": {"MODEL_PATH": "/opt/ml/model/model.pkl", "MODEL_SHA256": model.sha256},
     }
-    statistics = {"ContentType": "application/json", "S3Uri": f"s3://{bucket}/{folder}/metrics.json"}
+    statistics = {
+        "ContentType": "application/json",
+        "S3Uri": f"s3://{bucket}/{folder}/metrics.json",
+    }
     made = sagemaker.create_model_package(
         ModelPackageGroupName=card.name,
         ModelPackageDescription=f"version {model.version}: {card.estimator}",
@@ -223,13 +274,25 @@ def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what `arguments` say and print what was done, or end with status 1 and one line."""
-    parser = argparse.ArgumentParser(prog="python -m serving.registry", description="Versions behind the file.")
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.registry", description="Versions behind the file."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     uri = "models:/NAME/NUMBER or models:/NAME@ALIAS"
     for command, does, what, about in (
-        ("register", lambda o: register_version(o.model, o.what), "NAME", "make a model file a version of NAME"),
+        (
+            "register",
+            lambda o: register_version(o.model, o.what),
+            "NAME",
+            "make a model file a version of NAME",
+        ),
         ("list", lambda o: format_versions(o.what), "NAME", "list the versions of NAME"),
-        ("promote", lambda o: move_alias(o.what, o.alias, o.force), uri, "move an alias, unless to a worse version"),
+        (
+            "promote",
+            lambda o: move_alias(o.what, o.alias, o.force),
+            uri,
+            "move an alias, unless to a worse version",
+        ),
         ("pull", lambda o: pull_version(o.what, o.model), uri, "write a version to a model file"),
         (
             "push",
@@ -243,17 +306,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one.add_argument("what", metavar=what)
         if command in ("register", "pull", "push"):
             one.add_argument(
-                "--model", type=Path, default=DEFAULT_MODEL_PATH, metavar="PATH", help="default: %(default)s"
+                "--model",
+                type=Path,
+                default=DEFAULT_MODEL_PATH,
+                metavar="PATH",
+                help="default: %(default)s",
             )
         if command == "push":
-            one.add_argument("--image", required=True, help="what will serve it, in Amazon's registry of images")
+            one.add_argument(
+                "--image", required=True, help="what will serve it, in Amazon's registry of images"
+            )
         if command == "promote":
             one.add_argument("--alias", required=True)
             one.add_argument("--force", action="store_true", help="whatever the comparison says")
     options = parser.parse_args(arguments)
     try:
         print(options.does(options))
-    except (RegistryError, ModelError, MlflowException, BotoCoreError, ClientError, OSError) as error:
+    except (
+        RegistryError,
+        ModelError,
+        MlflowException,
+        BotoCoreError,
+        ClientError,
+        OSError,
+    ) as error:
         sys.exit(" ".join(str(error).split()))
 
 

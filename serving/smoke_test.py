@@ -18,7 +18,9 @@ import numpy as np
 def send_request(url: str, body: Any = None) -> tuple[int, str | None, Any]:
     """Return status, model version and decoded answer of a GET, or of a POST of `body`. Raises OSError."""
     key = os.environ.get("API_KEYS", "").split(",")[0].strip()
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Content-Type": "application/json"} | (
+        {"Authorization": f"Bearer {key}"} if key else {}
+    )
     data = None if body is None else msgspec.json.encode(body)
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10)  # noqa: S310
@@ -32,7 +34,10 @@ def find_failures(url: str, card: dict[str, Any]) -> list[str]:
     """Return what the service at `url` answers otherwise than `card` says. Raises OSError."""
     version, reference = card["sha256"][:12], card["reference"]
     rows = [row["features"] for row in reference]
-    named = [dict(zip([feature["name"] for feature in card["features"]], row, strict=True)) for row in rows]
+    named = [
+        dict(zip([feature["name"] for feature in card["features"]], row, strict=True))
+        for row in rows
+    ]
     expected = {"prediction": [row["prediction"] for row in reference]}
     outputs = ["probability"] if reference[0]["probability"] else []
     full = expected | {output: [row[output] for row in reference] for output in outputs}
@@ -44,7 +49,9 @@ def find_failures(url: str, card: dict[str, Any]) -> list[str]:
     ):
         status, answered, members = send_request(url + path, body)
         if (status, answered, members.keys()) != (200, version, good.keys()):
-            faults.append(f"{what}: expected 200 from version {version}, got {status} from {answered}: {members}")
+            faults.append(
+                f"{what}: expected 200 from version {version}, got {status} from {answered}: {members}"
+            )
         elif not all(values_match(members[name], value) for name, value in good.items()):
             faults.append(f"{what}: expected {good}, got {members}")
     status, _, members = send_request(url + "/predict", {"features": []})

@@ -16,7 +16,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from conftest import ROOT
+from helpers import ROOT
 from serving.model.model import ModelCard, load_model
 
 
@@ -63,15 +63,25 @@ def test_the_card_says_what_is_so(trained):
     iris, card = load_iris(), card_of(path)
     assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert card.data["sha256"] == digest(iris.data, iris.target)
-    _, held, _, truth = train_test_split(iris.data, iris.target, test_size=30, stratify=iris.target, random_state=0)
+    _, held, _, truth = train_test_split(
+        iris.data, iris.target, test_size=30, stratify=iris.target, random_state=0
+    )
     assert card.data["held_out_sha256"] == digest(held, truth)
-    assert (card.name, card.estimator, card.rows) == ("iris", "LogisticRegression(max_iter=200)", 150)
+    assert (card.name, card.estimator, card.rows) == (
+        "iris",
+        "LogisticRegression(max_iter=200)",
+        150,
+    )
     assert card.libraries["python"] == ".".join(map(str, sys.version_info[:3]))
     assert [(c.value, c.label, c.share) for c in card.classes] == [
         (value, label, 1 / 3) for value, label in enumerate(iris.target_names)
     ]
     for column, feature in zip(iris.data.T, card.features, strict=True):
-        assert (feature.minimum, feature.maximum, feature.unit) == (column.min(), column.max(), "cm")
+        assert (feature.minimum, feature.maximum, feature.unit) == (
+            column.min(),
+            column.max(),
+            "cm",
+        )
         inside = [column >= edge for edge in feature.edges]
         mass = [float((a & ~b).mean()) for a, b in pairwise(inside)]
         mass[-1] += float((column == column.max()).mean())
@@ -81,7 +91,12 @@ def test_the_card_says_what_is_so(trained):
     assert np.sum(held["confusion_matrix"]) == held["rows"] == 30
     assert np.trace(held["confusion_matrix"]) / 30 == held["accuracy"]
     assert len(folds["folds"]) == 5 and np.isclose(np.mean(folds["folds"]), folds["accuracy"])
-    for said in (f"{held['accuracy']:.3f}", f"{folds['accuracy']:.3f}", card.sha256[:12], *iris.target_names):
+    for said in (
+        f"{held['accuracy']:.3f}",
+        f"{folds['accuracy']:.3f}",
+        card.sha256[:12],
+        *iris.target_names,
+    ):
         assert said in report
 
 
@@ -104,7 +119,9 @@ def test_the_held_out_rows_are_written_where_that_is_asked_for(tmp_path):
     for actual, predicted in lines:
         counts[labels.index(actual), labels.index(predicted)] += 1
     assert head == ["actual", "predicted"]
-    assert counts.tolist() == card_of(tmp_path / "model.pkl").metrics["held_out"]["confusion_matrix"]
+    assert (
+        counts.tolist() == card_of(tmp_path / "model.pkl").metrics["held_out"]["confusion_matrix"]
+    )
 
 
 def test_the_lock_of_dvc_names_what_is_committed():
@@ -145,5 +162,8 @@ def test_below_the_floor_it_refuses_and_leaves_the_old_files(tmp_path):
         (tmp_path / name).write_bytes(content)
     done = train("--output", tmp_path / "model.pkl", "--min-accuracy", "0.97")
     assert done.returncode == 1
-    assert done.stderr == f"refused: an accuracy is below 0.97; {tmp_path / 'model.pkl'} is left as it was\n"
+    assert (
+        done.stderr
+        == f"refused: an accuracy is below 0.97; {tmp_path / 'model.pkl'} is left as it was\n"
+    )
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

@@ -5,7 +5,12 @@ from typing import Any
 
 import msgspec
 from flask import Response, current_app, request
-from werkzeug.exceptions import NotAcceptable, RequestEntityTooLarge, ServiceUnavailable, UnsupportedMediaType
+from werkzeug.exceptions import (
+    NotAcceptable,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 from werkzeug.routing import Rule
 
 from serving.model.model import Array, Floats, Model, ModelError
@@ -21,7 +26,9 @@ def read_body(*also: str) -> bytes:
     req = current_request()
     if req.environ.get("CONTENT_TYPE") != JSON and not req.is_json and req.mimetype not in also:
         expected = " or ".join(filter(None, (JSON, *also)))
-        raise UnsupportedMediaType(f"Expected Content-Type {expected}, got {req.mimetype[:100] or 'none'}")
+        raise UnsupportedMediaType(
+            f"Expected Content-Type {expected}, got {req.mimetype[:100] or 'none'}"
+        )
     if encoding := req.environ.get("HTTP_CONTENT_ENCODING"):
         raise UnsupportedMediaType(f"Expected no Content-Encoding, got {encoding[:100]}")
     limit: int = current_app.config["MAX_BODY_BYTES"]
@@ -45,7 +52,9 @@ def negotiate_mimetype(*types: str) -> str:
         return types[0]
     client_order = list(request.accept_mimetypes.values())  # among equals the client's order counts
     best = request.accept_mimetypes.best_match(
-        sorted(types, key=lambda t: client_order.index(t) if t in client_order else len(client_order))
+        sorted(
+            types, key=lambda t: client_order.index(t) if t in client_order else len(client_order)
+        )
     )
     if best is None:
         raise NotAcceptable(f"Expected an Accept that admits {' or '.join(types)}")

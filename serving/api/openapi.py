@@ -50,7 +50,9 @@ def openapi() -> Response:
 def page() -> Response:
     """Try the routes in a browser."""
     text = DOCS_HTML.format(title=f"{current_decoders().name} {current_model().version}")
-    return Response(text, mimetype="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
+    return Response(
+        text, mimetype="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    )
 
 
 @docs.get("/docs/<file>")
@@ -68,7 +70,11 @@ def asset(file: str) -> Response:
 Values = list[bool | float | str | list[float]]
 # What each view tells in JSON: members and their types, or a type.
 RESPONSE_TYPES: dict[str, Any] = {
-    "predict": {"prediction": Values, "label": list[str] | UnsetType, "probability": list[list[float]] | UnsetType},
+    "predict": {
+        "prediction": Values,
+        "label": list[str] | UnsetType,
+        "probability": list[list[float]] | UnsetType,
+    },
     "feedback": {"counted": int},
     "index": {"status": str, "model": dict[str, Any], "routes": list[dict[str, str]]},
     "healthz": {"status": str},
@@ -91,7 +97,11 @@ RESPONSE_TYPES: dict[str, Any] = {
     "status": {"name": str, "ready": bool, "model_version_status": list[dict[str, Any]]},
     "instances": {"predictions": Values},
     "invocations": dict[str, Values] | Values,
-    "execution_parameters": {"MaxConcurrentTransforms": int, "BatchStrategy": str, "MaxPayloadInMB": int},
+    "execution_parameters": {
+        "MaxConcurrentTransforms": int,
+        "BatchStrategy": str,
+        "MaxPayloadInMB": int,
+    },
     "score": Values,
 }
 TEXT_PLAIN = "text/plain"
@@ -103,7 +113,13 @@ NON_JSON_RESPONSES = {
     "version": TEXT_PLAIN,
 }
 NON_JSON_RESPONSES |= {"invocations": CSV, "infer": OCTET_STREAM}
-READINESS_VIEWS = {"readyz", "ready", "model_ready", "status", "ping"}  # the views that try the model
+READINESS_VIEWS = {
+    "readyz",
+    "ready",
+    "model_ready",
+    "status",
+    "ping",
+}  # the views that try the model
 
 
 def build_document() -> dict[str, Any]:
@@ -124,7 +140,9 @@ def build_document() -> dict[str, Any]:
     types = [kind for kind, _ in request_bodies.values()] + [
         _response_type(name, kind) for name, kind in RESPONSE_TYPES.items()
     ]
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    schemas, components = msgspec.json.schema_components(
+        types, ref_template="#/components/schemas/{name}"
+    )
     bodies: dict[str, Any] = {
         name: {JSON: {"schema": schema, "example": example}}
         for (name, (_, example)), schema in zip(request_bodies.items(), schemas, strict=False)
@@ -144,7 +162,9 @@ def build_document() -> dict[str, Any]:
     for rule, method in iter_public_routes():
         name = rule.endpoint.partition(".")[2]
         path = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
-        path.setdefault(method.lower(), build_operation(rule, method, bodies.get(name), responses[name]))
+        path.setdefault(
+            method.lower(), build_operation(rule, method, bodies.get(name), responses[name])
+        )
     result: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": current_decoders().name, "version": __version__},
@@ -160,7 +180,10 @@ def build_document() -> dict[str, Any]:
 def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
     """Return what is said of one method of one path."""
     summary, _, protocols = (
-        (current_app.view_functions[rule.endpoint].__doc__ or "").strip().rstrip(".").partition(" (")
+        (current_app.view_functions[rule.endpoint].__doc__ or "")
+        .strip()
+        .rstrip(".")
+        .partition(" (")
     )
     kinds: dict[str, Any] = {
         "model": {"enum": [current_decoders().name]},
@@ -168,7 +191,12 @@ def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str
     }
     kinds["file"], any_name = {"enum": SWAGGER_UI_ASSETS}, {"pattern": "^[^/:]+$"}
     members = {member: {"type": "string"} for member in error_body(rule.rule, 400, "")}
-    error_schema = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
+    error_schema = {
+        "type": "object",
+        "properties": members,
+        "required": list(members),
+        "additionalProperties": False,
+    }
     statuses = {
         400: takes,
         401: rule.rule not in PROBE_PATHS or method == "POST",
@@ -180,12 +208,20 @@ def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str
         503: rule.endpoint.partition(".")[2] in READINESS_VIEWS,
     }
     responses = {
-        str(status): {"description": HTTPStatus(status).phrase, "content": {JSON: {"schema": error_schema}}}
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": {JSON: {"schema": error_schema}},
+        }
         for status, may_be in statuses.items()
         if may_be
     }
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"} | kinds.get(name, any_name)}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"} | kinds.get(name, any_name),
+        }
         for name in sorted(rule.arguments)
     ]
     return {
@@ -200,5 +236,7 @@ def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str
 def _response_type(name: str, told: Any) -> Any:
     if not isinstance(told, dict):
         return told
-    fields = [(m, kind, UNSET) if UnsetType in get_args(kind) else (m, kind) for m, kind in told.items()]
+    fields = [
+        (m, kind, UNSET) if UnsetType in get_args(kind) else (m, kind) for m, kind in told.items()
+    ]
     return msgspec.defstruct(f"{name}_answer", fields, forbid_unknown_fields=True)

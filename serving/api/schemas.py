@@ -29,20 +29,31 @@ class RowDecoder:
         # card they have no member, and every name is unknown.
         fields = {f"f{i}": name for i, name in enumerate(model.features)}
         as_wide = {"minItems": self.width, "maxItems": self.width}
-        positions, names = {"items": {"type": "array"}, "minItems": 1}, {"items": {"type": "object"}, "minItems": 1}
+        positions, names = (
+            {"items": {"type": "array"}, "minItems": 1},
+            {"items": {"type": "object"}, "minItems": 1},
+        )
         one = {"items": {"type": "number"}, **as_wide}
         row: Any = _with_json_schema(list[Number], as_wide)
         column: Any = _with_json_schema(list[Number], {"minItems": 1})
-        named: Any = msgspec.defstruct("Row", [(f, Number) for f in fields], rename=fields, forbid_unknown_fields=True)
+        named: Any = msgspec.defstruct(
+            "Row", [(f, Number) for f in fields], rename=fields, forbid_unknown_fields=True
+        )
         columns: Any = msgspec.defstruct(
             "Columns", [(f, column) for f in fields], rename=fields, forbid_unknown_fields=True
         )
         order: Any = _with_json_schema(
-            list[str | int], as_wide | {"allOf": [{"items": {"enum": model.features}}], "uniqueItems": True}
+            list[str | int],
+            as_wide | {"allOf": [{"items": {"enum": model.features}}], "uniqueItems": True},
         )
         table: Any = _with_json_schema(list[row], {"minItems": 1})
         split: Any = msgspec.defstruct(
-            "Split", [("data", table), ("columns", order | UnsetType, UNSET), ("index", list[Any] | UnsetType, UNSET)]
+            "Split",
+            [
+                ("data", table),
+                ("columns", order | UnsetType, UNSET),
+                ("index", list[Any] | UnsetType, UNSET),
+            ],
         )
         self.named, self.columns, self.split = named, columns, split
         self.records = _with_json_schema(list[named], {"minItems": 1})
@@ -53,13 +64,19 @@ class RowDecoder:
     def to_array(self, rows: Any, at: str) -> Floats:
         """Return `rows`, of one of the types above, as an array of shape (rows, features). Raises InvalidInput."""
         if isinstance(rows, self.split):
-            order = slice(None) if rows.columns is UNSET else self.column_order(rows.columns, f"{at}.columns")
+            order = (
+                slice(None)
+                if rows.columns is UNSET
+                else self.column_order(rows.columns, f"{at}.columns")
+            )
             return self.to_array(rows.data, f"{at}.data")[:, order]
         if isinstance(rows, self.columns):
             lists = msgspec.structs.astuple(rows)
             for name, column in zip(self.features, lists, strict=True):
                 if len(column) != len(lists[0]):
-                    raise InvalidInput(f"Expected {len(lists[0])} numbers, got {len(column)} - at `{at}.{name}`")
+                    raise InvalidInput(
+                        f"Expected {len(lists[0])} numbers, got {len(column)} - at `{at}.{name}`"
+                    )
             return self.to_array(list(zip(*lists, strict=True)), at)
         kinds = set(map(type, rows))
         if len(kinds) > 1:
@@ -75,7 +92,9 @@ class RowDecoder:
             raise InvalidInput(f"Expected at least one row - at `{at[:-4]}`")
         if set(map(len, rows)) != {self.width}:
             i = next(i for i, row in enumerate(rows) if len(row) != self.width)
-            raise InvalidInput(f"Expected {self.width} numbers, got {len(rows[i])} - at `{at.format(i)}`")
+            raise InvalidInput(
+                f"Expected {self.width} numbers, got {len(rows[i])} - at `{at.format(i)}`"
+            )
         return np.array(rows, dtype=np.float64)
 
     def column_order(self, columns: Sequence[str | int], at: str) -> list[int]:
@@ -95,7 +114,9 @@ class RowDecoder:
         try:
             lines = list(
                 csv.reader(
-                    io.StringIO(body.decode("utf-8-sig").rstrip(), newline=""), skipinitialspace=True, strict=True
+                    io.StringIO(body.decode("utf-8-sig").rstrip(), newline=""),
+                    skipinitialspace=True,
+                    strict=True,
                 )
             )
         except UnicodeDecodeError as error:
@@ -153,7 +174,9 @@ class TabularDecoder:
     Other members than these are the platform's own, and not read.
     """
 
-    def __init__(self, rows: RowDecoder, name: str, members: tuple[str, ...], bare: bool = False) -> None:
+    def __init__(
+        self, rows: RowDecoder, name: str, members: tuple[str, ...], bare: bool = False
+    ) -> None:
         kinds = {
             "instances": rows.many,
             "inputs": rows.many | rows.columns,
@@ -162,9 +185,13 @@ class TabularDecoder:
             "data": rows.many,
             "input_data": rows.split,
         }
-        struct: Any = msgspec.defstruct(name, [(member, kinds[member] | UnsetType, UNSET) for member in members])
+        struct: Any = msgspec.defstruct(
+            name, [(member, kinds[member] | UnsetType, UNSET) for member in members]
+        )
         self.rows, self.members = rows, members
-        self.request = _with_json_schema(struct, {"oneOf": [{"required": [member]} for member in members]})
+        self.request = _with_json_schema(
+            struct, {"oneOf": [{"required": [member]} for member in members]}
+        )
         if bare:
             self.request |= rows.bare
         self.decoder = msgspec.json.Decoder(self.request)
@@ -178,7 +205,9 @@ class TabularDecoder:
         given = [member for member in self.members if getattr(request, member) is not UNSET]
         if len(given) != 1:
             expected = ", ".join(self.members)
-            raise InvalidInput(f"Expected exactly one of {expected}, got {' and '.join(given) or 'none'} - at `$`")
+            raise InvalidInput(
+                f"Expected exactly one of {expected}, got {' and '.join(given) or 'none'} - at `$`"
+            )
         return self.rows.to_array(getattr(request, given[0]), f"$.{given[0]}"), True
 
 
@@ -189,10 +218,13 @@ class FeedbackDecoder:
         self.classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
         kind: Any = list[type(self.classes[0])] if self.classes else list[Any]  # type: ignore[misc]
         known: Any = Annotated[
-            kind, Meta(extra_json_schema={"allOf": [{"items": {"enum": self.classes}}], "minItems": 1})
+            kind,
+            Meta(extra_json_schema={"allOf": [{"items": {"enum": self.classes}}], "minItems": 1}),
         ]
         self.request: Any = msgspec.defstruct(
-            "FeedbackRequest", [("prediction", known), ("actual", known)], forbid_unknown_fields=True
+            "FeedbackRequest",
+            [("prediction", known), ("actual", known)],
+            forbid_unknown_fields=True,
         )
         self.decoder = msgspec.json.Decoder(self.request)
 
@@ -205,7 +237,9 @@ class FeedbackDecoder:
         if not request.prediction or len(request.actual) != len(request.prediction):
             expected = len(request.prediction) or "at least 1"
             at = "actual" if request.prediction else "prediction"
-            raise InvalidInput(f"Expected {expected} values, got {len(getattr(request, at))} - at `$.{at}`")
+            raise InvalidInput(
+                f"Expected {expected} values, got {len(getattr(request, at))} - at `$.{at}`"
+            )
         for name, values in (("prediction", request.prediction), ("actual", request.actual)):
             if unknown := set(values).difference(self.classes):
                 i = next(i for i, value in enumerate(values) if value in unknown)
@@ -231,7 +265,9 @@ def decode_json(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
 
 def reject_duplicate_keys(body: bytes, members: int) -> None:
     """Raise InvalidInput where an object of the JSON in `body` names a member twice; `members` are those expected."""
-    if body.count(b":") != members:  # one too many stands in a string, or in a member that came twice
+    if (
+        body.count(b":") != members
+    ):  # one too many stands in a string, or in a member that came twice
         try:
             json.loads(body, object_pairs_hook=_check_unique_keys, parse_int=str, parse_float=str)
         except RecursionError as error:

@@ -33,17 +33,25 @@ class CsvScorer:
 
     def __init__(self, scorer: Scorer, header: bytes, as_table: bool) -> None:
         try:
-            [names] = csv.reader(io.StringIO(header.decode("utf-8-sig").rstrip("\r"), newline=""), strict=True)
+            [names] = csv.reader(
+                io.StringIO(header.decode("utf-8-sig").rstrip("\r"), newline=""), strict=True
+            )
         except (ValueError, csv.Error) as error:
             raise BatchError("line 1: expected the names of columns, in UTF-8") from error
         scorer.check(names)
         self.scorer, self.names, self.as_table = scorer, names, as_table
         self.header = (
-            header.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r") + b"," + format_csv_row(scorer.output_columns).encode()
+            header.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
+            + b","
+            + format_csv_row(scorer.output_columns).encode()
         )
-        self.passthrough_columns = (names if scorer.keep is None else scorer.keep) if as_table else []
+        self.passthrough_columns = (
+            (names if scorer.keep is None else scorer.keep) if as_table else []
+        )
         self.metadata, self.compression = scorer.metadata, SNAPPY
-        self.types = dict.fromkeys(names, pa.string()) | dict.fromkeys(scorer.model.features, pa.float64())
+        self.types = dict.fromkeys(names, pa.string()) | dict.fromkeys(
+            scorer.model.features, pa.float64()
+        )
         self.bytes = dict.fromkeys(names, pa.binary())
 
     def __call__(self, block: bytes) -> tuple[Any, BatchStats]:
@@ -51,7 +59,9 @@ class CsvScorer:
         features, ragged, bad = self.scorer.model.features, dict[int, str](), dict[int, str]()
         try:
             table = self._parse(block, self.types, ragged)
-        except pa.ArrowInvalid:  # says which row, but only of the first column in which something is wrong
+        except (
+            pa.ArrowInvalid
+        ):  # says which row, but only of the first column in which something is wrong
             table = self._parse(block, self.bytes, ragged)
             for i, name in enumerate(table.column_names):
                 table = table.set_column(
@@ -71,22 +81,30 @@ class CsvScorer:
             lines = lines.filter(pa.array(whole))
         finalize_stats(tally)
         if self.as_table:
-            return append_predictions(table.select(self.passthrough_columns), answers, placed), tally
+            return append_predictions(
+                table.select(self.passthrough_columns), answers, placed
+            ), tally
         lines = lines if placed.all() else lines.filter(pa.array(placed))
         return _join_columns(lines, self.scorer.csv_suffixes(answers)), tally
 
     def _parse(self, block: bytes, types: dict[str, Any], ragged: dict[int, str]) -> Any:
         def skip(row: Any) -> str:
-            ragged[row.number - 1] = f"expected {row.expected_columns} values, got {row.actual_columns}"
+            ragged[row.number - 1] = (
+                f"expected {row.expected_columns} values, got {row.actual_columns}"
+            )
             return "skip"
 
         return pyarrow.csv.read_csv(
             pa.BufferReader(block or b"\n"),
-            pyarrow.csv.ReadOptions(use_threads=False, column_names=self.names, block_size=len(block) + 1),
+            pyarrow.csv.ReadOptions(
+                use_threads=False, column_names=self.names, block_size=len(block) + 1
+            ),
             pyarrow.csv.ParseOptions(invalid_row_handler=skip),
             pyarrow.csv.ConvertOptions(
                 column_types=types,
-                include_columns=list(dict.fromkeys([*self.passthrough_columns, *self.scorer.model.features])),
+                include_columns=list(
+                    dict.fromkeys([*self.passthrough_columns, *self.scorer.model.features])
+                ),
                 null_values=NULL_VALUES,
             ),
         )
@@ -100,7 +118,10 @@ class CsvScorer:
         found = find_failing_indices(lambda these: texts[these].cast(kind), len(texts))
         for i in found:
             bad.setdefault(
-                i, self.scorer.describe_bad_value(name, repr(column[i].as_py()[:100].decode(errors="replace")))
+                i,
+                self.scorer.describe_bad_value(
+                    name, repr(column[i].as_py()[:100].decode(errors="replace"))
+                ),
             )
         wrong = np.zeros(len(texts), bool)
         wrong[found] = True
@@ -160,14 +181,20 @@ def _split_lines(block: bytes, rows: int) -> tuple[Any, NDArray[np.int64]]:
         lengths = np.diff(starts, append=len(block)) - 1
         blank = lengths == 0
         if b"\r" in block:
-            blank |= (lengths == 1) & (text[np.minimum(starts + 1, len(block) - 1)] == CARRIAGE_RETURN)
+            blank |= (lengths == 1) & (
+                text[np.minimum(starts + 1, len(block) - 1)] == CARRIAGE_RETURN
+            )
         if len(starts) - blank.sum() == rows and not odd:
             break
-        starts = newlines[np.cumsum(text == QUOTE)[newlines] % 2 == 0]  # an end of line inside quotes is none
+        starts = newlines[
+            np.cumsum(text == QUOTE)[newlines] % 2 == 0
+        ]  # an end of line inside quotes is none
     else:
         raise BatchError("a quotation mark that is not closed, or not doubled within a value")
     offsets = np.append(starts, len(block)).astype(np.int32)
-    lines = pa.Array.from_buffers(pa.string(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(block)])
+    lines = pa.Array.from_buffers(
+        pa.string(), len(starts), [None, pa.py_buffer(offsets), pa.py_buffer(block)]
+    )
     if blank.any():
         lines = lines.filter(pa.array(~blank))
     if b"\r" in block:
@@ -176,6 +203,8 @@ def _split_lines(block: bytes, rows: int) -> tuple[Any, NDArray[np.int64]]:
 
 
 def _join_columns(lines: Any, texts: list[Any]) -> Any:
-    joined = pc.binary_join_element_wise(lines, *texts, ",", null_handling="replace", null_replacement="")
+    joined = pc.binary_join_element_wise(
+        lines, *texts, ",", null_handling="replace", null_replacement=""
+    )
     _, offsets, data = joined.buffers()
     return data.slice(0, int(np.frombuffer(offsets, np.int32)[len(joined)])) if len(joined) else b""

@@ -32,7 +32,9 @@ def score_on_cluster(
 
     A part whose worker dies is scored by another. Raises Refused, ModelError and OSError, and what scoring raises.
     """
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to say is raised as well
+    logging.getLogger("distributed.client").setLevel(
+        logging.CRITICAL
+    )  # what it has to say is raised as well
     shipped = ModelPlugin(model)
     asked = {"on_error": scorer.on_error, "proba": scorer.proba, "keep": scorer.keep}
     jobs: dict[str, dict[str, tuple[int, Any]]] = {path: {} for path in files}
@@ -43,8 +45,12 @@ def score_on_cluster(
                 client.register_plugin(shipped)
             except ModelError:
                 raise
-            except Exception as error:  # a worker without our code cannot even say so in a class of its own
-                raise BatchError(f"{scheduler}: a worker cannot take the model in: {error}") from error
+            except (
+                Exception
+            ) as error:  # a worker without our code cannot even say so in a class of its own
+                raise BatchError(
+                    f"{scheduler}: a worker cannot take the model in: {error}"
+                ) from error
             for path, name in files.items():
                 found = list(split_file(path, size))
                 for i, (n, part) in enumerate(found, 1):
@@ -52,13 +58,19 @@ def score_on_cluster(
                     to = f"{place}/{output}"
                     jobs[path][output] = (
                         n,
-                        client.submit(score_part_on_worker, part, shipped.sha256, to, pure=False, **asked),
+                        client.submit(
+                            score_part_on_worker, part, shipped.sha256, to, pure=False, **asked
+                        ),
                     )
             for path, futures in jobs.items():
                 yield path, list(futures), _results_in_order(futures, place, files[path])
         finally:
-            if client.status == "running":  # else there is no scheduler any more that could be asked
-                client.cancel([future for futures in jobs.values() for _, future in futures.values()])
+            if (
+                client.status == "running"
+            ):  # else there is no scheduler any more that could be asked
+                client.cancel(
+                    [future for futures in jobs.values() for _, future in futures.values()]
+                )
                 with suppress(KeyError):  # of a worker that could not take it in
                     client.unregister_worker_plugin(shipped.name)
 
@@ -69,13 +81,18 @@ def part_filename(name: str, i: str, n: str) -> str:
     return f"{stem}-{i}-of-{n}{dot}{suffix}"
 
 
-def _results_in_order(futures: dict[str, tuple[int, Any]], place: str, name: str) -> Iterator[tuple[int, BatchStats]]:
+def _results_in_order(
+    futures: dict[str, tuple[int, Any]], place: str, name: str
+) -> Iterator[tuple[int, BatchStats]]:
     # Bad rows are numbered within the file, which takes the parts before: one list, as without a cluster.
     seen = BatchStats()
     for output, (n, future) in futures.items():
         try:
             tally = future.result()
-        except (KilledWorker, CancelledError) as error:  # it ended three workers; or the scheduler is gone
+        except (
+            KilledWorker,
+            CancelledError,
+        ) as error:  # it ended three workers; or the scheduler is gone
             raise BatchError(f"{output}: {error}") from error
         if tally.n_bad:
             fs, directory = url_to_fs(place)
@@ -85,7 +102,10 @@ def _results_in_order(futures: dict[str, tuple[int, Any]], place: str, name: str
             ):
                 for bad in map(msgspec.json.decode, of_part):
                     shift = {"row": seen.rows, "line": seen.lines}
-                    whole.write(msgspec.json.encode({k: v + shift.get(k, "") for k, v in bad.items()}) + b"\n")
+                    whole.write(
+                        msgspec.json.encode({k: v + shift.get(k, "") for k, v in bad.items()})
+                        + b"\n"
+                    )
         seen.add(tally)
         yield n, tally
 
@@ -122,7 +142,11 @@ def environment_fingerprint() -> dict[str, str]:
     """Return what must be the same wherever parts of one job are scored."""
     code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pyarrow")}
-    return {"Python": platform.python_version(), "serving": hashlib.sha256(code).hexdigest()[:12], **libraries}
+    return {
+        "Python": platform.python_version(),
+        "serving": hashlib.sha256(code).hexdigest()[:12],
+        **libraries,
+    }
 
 
 class ModelPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
@@ -131,13 +155,18 @@ class ModelPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
     def __init__(self, path: Path) -> None:
         self.name = f"model-{uuid.uuid4().hex}"  # of this job: another may ship the same
         self.pickled, self.card = path.read_bytes(), path.with_suffix(".json").read_bytes()
-        self.sha256, self.versions = hashlib.sha256(self.pickled).hexdigest(), environment_fingerprint()
+        self.sha256, self.versions = (
+            hashlib.sha256(self.pickled).hexdigest(),
+            environment_fingerprint(),
+        )
 
     def setup(self, worker: Any) -> None:
         """Take it in. Raises ModelError, which is raised where the job was started."""
         for name, here in environment_fingerprint().items():
             if here != self.versions[name]:
-                raise ModelError(f"{worker.address}: {name} {here} there, {self.versions[name]} here")
+                raise ModelError(
+                    f"{worker.address}: {name} {here} there, {self.versions[name]} here"
+                )
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "model.pkl")
             path.write_bytes(self.pickled)

@@ -20,7 +20,9 @@ from fsspec.implementations.local import LocalFileSystem
 from serving.batch.csv_blocks import BLOCK_BYTES, CsvScorer, iter_blocks, read_header
 from serving.batch.scoring import ArrowScorer, BatchError, BatchStats, Scorer
 
-ROWS_PER_BATCH = 1 << 17  # rows of Parquet that a thread scores at a time, and of a row group that is written
+ROWS_PER_BATCH = (
+    1 << 17
+)  # rows of Parquet that a thread scores at a time, and of a row group that is written
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -72,13 +74,17 @@ class Writer:
     def close(self) -> None:
         """Close the files, whatever happened."""
         if isinstance(self.tables, pq.ParquetWriter) and self.tables.is_open:
-            self.tables.is_open = False  # else it would write its last words, at some time, to a file that is closed
+            self.tables.is_open = (
+                False  # else it would write its last words, at some time, to a file that is closed
+            )
         for file in (self.errors, self.file):
             if file:
                 file.close()
 
 
-def score_part(part: FilePart, scorer: Scorer, to: str, threads: int) -> Iterator[tuple[int, BatchStats]]:
+def score_part(
+    part: FilePart, scorer: Scorer, to: str, threads: int
+) -> Iterator[tuple[int, BatchStats]]:
     """Score a part to a file, with its bad rows beside it; say of each block how many bytes it had, and its tally.
 
     Reading, scoring and writing overlap where there is more than one thread. It ends with the first bad row where such
@@ -158,14 +164,18 @@ def list_inputs(url: str) -> tuple[list[str], bool]:
     many = fs.isdir(path) or "*" in path
     there = fs.exists(path)
     names = fs.glob(path) if many and not there else fs.ls(path, detail=False) if many else [path]
-    names = sorted(name for name in names if name.endswith(SUFFIXES) and not Path(name).name.startswith("."))
+    names = sorted(
+        name for name in names if name.endswith(SUFFIXES) and not Path(name).name.startswith(".")
+    )
     if not names or not (many or there):
         raise BatchError(f"{url}: no {' or '.join(SUFFIXES)} there")
     return [fs.unstrip_protocol(name) if "://" in url else name for name in names], many
 
 
 @contextmanager
-def staged_output(fs: Any, directory: str, name: str, stale: list[str]) -> Iterator[tuple[str, list[str]]]:
+def staged_output(
+    fs: Any, directory: str, name: str, stale: list[str]
+) -> Iterator[tuple[str, list[str]]]:
     """Give a place to write files to, and a list for the names of those that are done.
 
     They stand in `directory` once all is well, and else nowhere: the place is within it, so moving is renaming. What a

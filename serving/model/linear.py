@@ -25,7 +25,9 @@ class LinearClassifier:
         few = (
             isinstance(self.weights, np.ndarray) and self.weights.size <= MAX_SCALAR_COEFFICIENTS
         )  # else many, or a sparse matrix
-        self.hyperplanes = list(zip(self.weights.tolist(), self.intercept.tolist(), strict=True)) if few else []
+        self.hyperplanes = (
+            list(zip(self.weights.tolist(), self.intercept.tolist(), strict=True)) if few else []
+        )
 
     def predict(self, rows: Floats) -> NDArray[Any]:
         """Return the classes, of shape (rows,): with the largest score; of two, the second if the one is above 0."""
@@ -61,7 +63,10 @@ class LinearClassifier:
 def as_linear_classifier(estimator: Any) -> LinearClassifier | None:
     """Return a linear classifier as one, or None where it is none, or where a score could overflow."""
     # By the methods and not by the name: a subclass that answers in its own way keeps it.
-    if not all(_inherits_method(LogisticRegression, estimator, method) for method in ("predict", "decision_function")):
+    if not all(
+        _inherits_method(LogisticRegression, estimator, method)
+        for method in ("predict", "decision_function")
+    ):
         return None
     if np.abs(estimator.coef_).sum() > 1e200 or np.abs(estimator.intercept_).sum() > 1e200:
         return None

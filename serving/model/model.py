@@ -99,12 +99,22 @@ class Model:
         self.n_features: int = len(card.features) if card else estimator.n_features_in_
         # A multi-output classifier has a list of arrays here, and answers a list of probability tables.
         self.classes = getattr(estimator, "classes_", None)
-        if card and isinstance(self.classes, np.ndarray) and list(self.labels) != self.classes.tolist():
-            raise ModelError(f"its card says classes {list(self.labels)}, the estimator {self.classes.tolist()}")
+        if (
+            card
+            and isinstance(self.classes, np.ndarray)
+            and list(self.labels) != self.classes.tolist()
+        ):
+            raise ModelError(
+                f"its card says classes {list(self.labels)}, the estimator {self.classes.tolist()}"
+            )
         if getattr(estimator, "n_features_in_", self.n_features) != self.n_features:
-            raise ModelError(f"its card says {self.n_features} features, the estimator {estimator.n_features_in_}")
+            raise ModelError(
+                f"its card says {self.n_features} features, the estimator {estimator.n_features_in_}"
+            )
         self.linear = as_linear_classifier(estimator)
-        self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(estimator, "predict_proba")
+        self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(
+            estimator, "predict_proba"
+        )
 
     def predict(self, rows: Floats) -> Array:
         """Return the predictions, of shape (rows,), for `rows`, of shape (rows, features) and finite.
@@ -137,17 +147,25 @@ class Model:
             if self.linear:
                 ok = ok and bool(np.array_equal(got, self.estimator.predict(rows)))
             if self.has_probabilities:
-                ok = ok and _matches(self.probabilities(rows), [r.probability for r in self.card.reference])
-                ok = ok and _matches(self.probabilities(rows), self.estimator.predict_proba(rows).tolist())
+                ok = ok and _matches(
+                    self.probabilities(rows), [r.probability for r in self.card.reference]
+                )
+                ok = ok and _matches(
+                    self.probabilities(rows), self.estimator.predict_proba(rows).tolist()
+                )
         except Exception as error:
-            raise ModelError(f"the model fails on its reference rows: {_one_line(error.__cause__ or error)}") from error
+            raise ModelError(
+                f"the model fails on its reference rows: {_one_line(error.__cause__ or error)}"
+            ) from error
         if not ok:
             raise ModelError("the model does not answer its reference rows as its card says")
 
     @staticmethod
     def _call_estimator(method: Any, rows: Floats) -> Any:
         try:
-            with np.errstate(all="ignore"):  # an overflow is found below, once, and not by a warning
+            with np.errstate(
+                all="ignore"
+            ):  # an overflow is found below, once, and not by a warning
                 answer = method(rows)
         except ValueError as error:
             # The self-test has shown that the estimator works, so it is these values that it refuses: beyond the
@@ -178,11 +196,19 @@ def save_model(path: Path, estimator: Any, *, reference: Floats, **facts: Any) -
         **facts,
     )
     model = Model(estimator, card.sha256, card)
-    probabilities = model.probabilities(reference).tolist() if model.has_probabilities else [None] * len(reference)
+    probabilities = (
+        model.probabilities(reference).tolist()
+        if model.has_probabilities
+        else [None] * len(reference)
+    )
     answers = zip(reference.tolist(), model.predict(reference).tolist(), probabilities, strict=True)
     card = msgspec.structs.replace(card, reference=[ReferenceRow(*answer) for answer in answers])
     write_files_atomically(
-        {path: pickled, path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"}
+        {
+            path: pickled,
+            path.with_suffix(".json"): msgspec.json.format(msgspec.json.encode(card), indent=2)
+            + b"\n",
+        }
     )
     return card
 
@@ -210,11 +236,16 @@ def load_model(path: Path, sha256: str = "") -> Model:
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except InconsistentVersionWarning as warning:
-        raise ModelError(f"{path}: {_version_mismatch(warning.original_sklearn_version)}") from warning
+        raise ModelError(
+            f"{path}: {_version_mismatch(warning.original_sklearn_version)}"
+        ) from warning
     except Exception as error:  # whatever a broken file makes of the pickle machine
         raise ModelError(f"{path}: not a model that can be served: {_one_line(error)}") from error
     if card is None:
-        log.warning("%s has no model card: feature names, labels, drift reference and self-test are missing", path)
+        log.warning(
+            "%s has no model card: feature names, labels, drift reference and self-test are missing",
+            path,
+        )
     return model
 
 

@@ -56,7 +56,9 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
             if isinstance(found, type):
                 allowed = home.startswith(ALLOWED_CLASS_PREFIXES)
             else:
-                allowed = home.startswith(ALLOWED_FUNCTION_PREFIXES) or name.startswith(ALLOWED_CONSTRUCTOR_PREFIXES)
+                allowed = home.startswith(ALLOWED_FUNCTION_PREFIXES) or name.startswith(
+                    ALLOWED_CONSTRUCTOR_PREFIXES
+                )
             if allowed:
                 return found
         raise UnpicklingError(f"it imports {module}.{name}, which is not on the allow-list")

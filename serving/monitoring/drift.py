@@ -53,7 +53,9 @@ class FeatureBins:
         """Return the cell of each value of one row, where the first of all cells is `at`."""
         return [
             at + start + bisect_right(edges, value)
-            for start, edges, value in zip(self.offsets, self.edges, row, strict=False)  # starts has the end as well
+            for start, edges, value in zip(
+                self.offsets, self.edges, row, strict=False
+            )  # starts has the end as well
         ]
 
     def counts(self, rows: Floats) -> NDArray[np.int64]:
@@ -65,7 +67,9 @@ class FeatureBins:
             ]
             return np.concatenate([-np.diff(np.array(some, np.int64)) for some in reached])
         columns = zip(self.offsets, self.edges, rows.T, strict=False)
-        cells = [start + np.searchsorted(edges, column, side="right") for start, edges, column in columns]
+        cells = [
+            start + np.searchsorted(edges, column, side="right") for start, edges, column in columns
+        ]
         return np.bincount(np.concatenate(cells), minlength=self.size)
 
 
@@ -109,4 +113,8 @@ def assess_drift(live: Floats, reference: Floats, columns: int) -> dict[str, Any
         return {"verdict": "too few rows", "psi": None, "critical": None}
     index = psi(live, reference)
     critical = chi2_bound(len(live), columns) * float(1 / n + 1 / reference.sum())
-    return {"verdict": "drifting" if index > max(critical, MIN_PSI) else "quiet", "psi": index, "critical": critical}
+    return {
+        "verdict": "drifting" if index > max(critical, MIN_PSI) else "quiet",
+        "psi": index,
+        "critical": critical,
+    }

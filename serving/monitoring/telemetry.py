@@ -21,7 +21,9 @@ from serving.model.model import Model, Value
 from serving.monitoring.drift import FeatureBins, Floats, assess_drift
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context
+TRACEPARENT = re.compile(
+    r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
+)  # W3C Trace Context
 
 OTHER_LABEL = "other"  # whatever a client makes up is one series
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", OTHER_LABEL)
@@ -78,11 +80,17 @@ class Telemetry:
     """
 
     def __init__(
-        self, routes: dict[str, set[str]], model: Model, probes: set[str], before: "Telemetry | None" = None
+        self,
+        routes: dict[str, set[str]],
+        model: Model,
+        probes: set[str],
+        before: "Telemetry | None" = None,
     ) -> None:
         card = model.card
         self.version = model.version
-        self.reload_error = ""  # why the files that came after this version are not served, if any came
+        self.reload_error = (
+            ""  # why the files that came after this version are not served, if any came
+        )
         self.name = card.name if card else ""
         self.routes = routes
         self.quiet_routes = probes | {
@@ -93,18 +101,32 @@ class Telemetry:
         self.bins = FeatureBins([feature.edges for feature in self.features])
         self.reference_rows = card.rows if card else 0
         self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy") if card else None
-        self.reference = [np.array([0.0, *f.shares, 0.0]) * self.reference_rows for f in self.features]
-        self.class_reference = np.array([c.share for c in card.classes] if card else []) * self.reference_rows
+        self.reference = [
+            np.array([0.0, *f.shares, 0.0]) * self.reference_rows for f in self.features
+        ]
+        self.class_reference = (
+            np.array([c.share for c in card.classes] if card else []) * self.reference_rows
+        )
         self.columns = len(self.reference) + bool(len(self.class_reference))
 
         # A route is found by its own methods alone; whatever else is asked for is other.
-        methods = {route: (*known, "HEAD", "OPTIONS") for route, known in routes.items()} | {OTHER_LABEL: METHODS}
-        labels = [label for route in methods for label in product([route], methods[route], STATUSES)]
-        self.requests = dict(zip(labels, range(FIRST_COUNTER_COLUMN, FIRST_COUNTER_COLUMN + len(labels)), strict=True))
+        methods = {route: (*known, "HEAD", "OPTIONS") for route, known in routes.items()} | {
+            OTHER_LABEL: METHODS
+        }
+        labels = [
+            label for route in methods for label in product([route], methods[route], STATUSES)
+        ]
+        self.requests = dict(
+            zip(
+                labels, range(FIRST_COUNTER_COLUMN, FIRST_COUNTER_COLUMN + len(labels)), strict=True
+            )
+        )
         end = FIRST_COUNTER_COLUMN + len(labels)
         self.duration_columns = {}
         for route in [*routes, OTHER_LABEL]:
-            self.duration_columns[route] = end  # a cell a bucket, one for what is slower, one for the sum
+            self.duration_columns[route] = (
+                end  # a cell a bucket, one for what is slower, one for the sum
+            )
             end += len(DURATION_BUCKETS) + 2
         self.http_counters: Floats = before.http_counters if before else shared_array(end)
 
@@ -112,10 +134,14 @@ class Telemetry:
         # What drift is judged from: rows, classes, bins; and the same as it was at the start of each step.
         self.scoring_columns = slice(end, end + 1 + len(self.classes) + self.bins.size)
         self.class_columns = {value: end + 1 + i for i, value in enumerate(self.classes)}
-        self.bin_columns = slice(self.scoring_columns.stop - self.bins.size, self.scoring_columns.stop)
+        self.bin_columns = slice(
+            self.scoring_columns.stop - self.bins.size, self.scoring_columns.stop
+        )
         width = self.scoring_columns.stop - self.scoring_columns.start
         self.rows = shared_array(self.scoring_columns.stop + WINDOW_STEPS * width)
-        self.steps = self.rows[:, self.scoring_columns.stop :].reshape(MAX_WORKER_SLOTS, WINDOW_STEPS, width)
+        self.steps = self.rows[:, self.scoring_columns.stop :].reshape(
+            MAX_WORKER_SLOTS, WINDOW_STEPS, width
+        )
 
         self.lock = threading.Lock()  # between the threads of one worker
         self.attach(0)
@@ -145,12 +171,18 @@ class Telemetry:
         asked = current_request()
         seconds = time.perf_counter() - asked.started_at
         response.headers["X-Request-ID"] = asked.id
-        route = asked.url_rule.rule if asked.url_rule and asked.url_rule.rule in self.duration_columns else OTHER_LABEL
+        route = (
+            asked.url_rule.rule
+            if asked.url_rule and asked.url_rule.rule in self.duration_columns
+            else OTHER_LABEL
+        )
         method, status = asked.method, response.status_code
         cell = (
             self.requests.get((route, method, status))
             or self.requests[
-                route, method if method in METHODS else OTHER_LABEL, status if status in STATUSES else OTHER_LABEL
+                route,
+                method if method in METHODS else OTHER_LABEL,
+                status if status in STATUSES else OTHER_LABEL,
             ]
         )
         duration = self.duration_columns[route]
@@ -162,7 +194,12 @@ class Telemetry:
         quiet = route in self.quiet_routes and method != "POST" and status < 400
         level = logging.ERROR if status >= 500 else logging.DEBUG if quiet else logging.INFO
         if log.isEnabledFor(level):
-            facts = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 3)}
+            facts = {
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": round(seconds * 1000, 3),
+            }
             facts |= {"rows": asked.rows, "model_version": self.version}
             log.log(level, "%s %s %d in %.3f ms", method, route, status, facts["ms"], extra=facts)
         return response
@@ -174,7 +211,13 @@ class Telemetry:
         # One row is counted sooner without numpy.
         cells = self.bins.cells(rows[0].tolist(), self.bin_columns.start) if n == 1 else []
         counts = self.bins.counts(rows) if self.features and not cells else 0
-        classes = () if not self.classes else ((prediction[0], 1),) if n == 1 else Counter(prediction).items()
+        classes = (
+            ()
+            if not self.classes
+            else ((prediction[0], 1),)
+            if n == 1
+            else Counter(prediction).items()
+        )
         with self.lock:
             if self.model_cells[CURRENT_STEP_COLUMN] != step:
                 self._roll_window(step)
@@ -189,7 +232,8 @@ class Telemetry:
     def _roll_window(self, step: float) -> None:
         # Steps in which nothing came began with the same numbers as this one.
         for missed in range(
-            int(max(self.model_cells[CURRENT_STEP_COLUMN] + 1, step - WINDOW_STEPS + 1)), int(step) + 1
+            int(max(self.model_cells[CURRENT_STEP_COLUMN] + 1, step - WINDOW_STEPS + 1)),
+            int(step) + 1,
         ):
             self.snapshots_row[missed % WINDOW_STEPS] = self.row[self.scoring_columns]
         self.model_cells[CURRENT_STEP_COLUMN] = step
@@ -206,10 +250,18 @@ class Telemetry:
         """Return how what was scored in the last hour differs from the reference, feature by feature."""
         oldest = int(time.monotonic() // STEP_SECONDS) - WINDOW_STEPS + 1
         recent = self.rows[:, CURRENT_STEP_COLUMN] >= oldest
-        live = (self.rows[recent, self.scoring_columns] - self.steps[recent, oldest % WINDOW_STEPS]).sum(axis=0)
-        rows, classes, bins = live[0], live[1 : 1 + len(self.classes)], live[1 + len(self.classes) :]
+        live = (
+            self.rows[recent, self.scoring_columns] - self.steps[recent, oldest % WINDOW_STEPS]
+        ).sum(axis=0)
+        rows, classes, bins = (
+            live[0],
+            live[1 : 1 + len(self.classes)],
+            live[1 + len(self.classes) :],
+        )
         columns = []
-        for feature, start, reference in zip(self.features, self.bins.offsets, self.reference, strict=False):
+        for feature, start, reference in zip(
+            self.features, self.bins.offsets, self.reference, strict=False
+        ):
             columns.append({"name": feature.name, "edges": feature.edges})
             columns[-1] |= self._compare(bins[start : start + len(reference)], reference)
         found: dict[str, Any] = {
@@ -219,12 +271,20 @@ class Telemetry:
         }
         mix = self._compare(classes, self.class_reference) if len(self.class_reference) else None
         verdicts = [column["verdict"] for column in (*columns, mix) if column] or ["no reference"]
-        verdict = "drifting" if "drifting" in verdicts else verdicts[0]  # the rows are the same for all
-        return found | {"verdict": verdict, "features": columns, "classes": mix and {"values": self.classes} | mix}
+        verdict = (
+            "drifting" if "drifting" in verdicts else verdicts[0]
+        )  # the rows are the same for all
+        return found | {
+            "verdict": verdict,
+            "features": columns,
+            "classes": mix and {"values": self.classes} | mix,
+        }
 
     def _compare(self, live: Floats, reference: Floats) -> dict[str, Any]:
         shares = {"reference": reference / reference.sum(), "live": live / max(live.sum(), 1)}
-        return assess_drift(live, reference, self.columns) | {name: values.tolist() for name, values in shares.items()}
+        return assess_drift(live, reference, self.columns) | {
+            name: values.tolist() for name, values in shares.items()
+        }
 
 
 def shared_array(columns: int) -> Floats:
@@ -265,6 +325,11 @@ def logging_config(level: str, terminal: bool) -> dict[str, Any]:
         },
         "formatters": {
             "terminal": {"format": "%(asctime)s %(levelname)s %(message)s"},
-            "json": {"()": MsgspecFormatter, "fmt": list(fields), "rename_fields": fields, "timestamp": "time"},
+            "json": {
+                "()": MsgspecFormatter,
+                "fmt": list(fields),
+                "rename_fields": fields,
+                "timestamp": "time",
+            },
         },
     }

@@ -12,10 +12,22 @@ from msgspec import UNSET, Meta, UnsetType
 from serving.api.schemas import Number, decode_json, reject_duplicate_keys
 from serving.model.model import FLOAT32_MAX, Array, Floats, InvalidInput, Model
 
-Datatype = Literal["FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
+Datatype = Literal[
+    "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"
+]
 # Little-endian, as the extension sends them: <f2 to <f8, <i1 to <i8, <u1 to <u8.
-DTYPES = {name: np.dtype(f"<{name.lower()[0]}{int(name.strip('FPUINT')) // 8}") for name in get_args(Datatype)}
-DATATYPES = {"b": "BOOL", "i": "INT64", "u": "INT64", "f": "FP64", "U": "BYTES", "O": "BYTES"}  # by numpy's kind
+DTYPES = {
+    name: np.dtype(f"<{name.lower()[0]}{int(name.strip('FPUINT')) // 8}")
+    for name in get_args(Datatype)
+}
+DATATYPES = {
+    "b": "BOOL",
+    "i": "INT64",
+    "u": "INT64",
+    "f": "FP64",
+    "U": "BYTES",
+    "O": "BYTES",
+}  # by numpy's kind
 OUTPUT_DTYPES = {"INT64": "<i8", "FP64": "<f8", "BOOL": "?"}
 Dimension = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Shape = Annotated[list[Dimension], Meta(min_length=1, max_length=2)]
@@ -101,8 +113,12 @@ class InferCodec:
         self.inputs = [TensorMetadata("features", "FP64", [-1, self.width])]
         # Where there are no classes, the card's reference rows tell what is predicted: which kind, and how many a row.
         answers = [r.prediction for r in model.card.reference] if model.card else []
-        kind = model.classes if isinstance(model.classes, np.ndarray) else np.array(answers or [0.0])
-        self.outputs = [TensorMetadata("predict", DATATYPES[kind.dtype.kind], [-1, *kind.shape[1:]])]
+        kind = (
+            model.classes if isinstance(model.classes, np.ndarray) else np.array(answers or [0.0])
+        )
+        self.outputs = [
+            TensorMetadata("predict", DATATYPES[kind.dtype.kind], [-1, *kind.shape[1:]])
+        ]
         if model.has_probabilities:
             self.outputs.append(TensorMetadata("predict_proba", "FP64", [-1, len(kind)]))
         if model.labels:
@@ -115,42 +131,66 @@ class InferCodec:
         """
         length = len(body)
         if header_length is not None:
-            if not (header_length.isascii() and header_length.isdigit() and int(header_length[:19]) <= length):
+            if not (
+                header_length.isascii()
+                and header_length.isdigit()
+                and int(header_length[:19]) <= length
+            ):
                 expected = f"Expected a JSON of at most the body's {length} bytes"
-                raise InvalidInput(f"{expected}, got {header_length[:19]} - at `Inference-Header-Content-Length`")
+                raise InvalidInput(
+                    f"{expected}, got {header_length[:19]} - at `Inference-Header-Content-Length`"
+                )
             length = int(header_length)
         request: InferRequest = decode_json(self.decoder, memoryview(body)[:length])
         outputs = 1 + len(request.outputs) if request.outputs else 0
-        reject_duplicate_keys(body[:length], 1 + 4 * len(request.inputs) + outputs + bool(request.id))
+        reject_duplicate_keys(
+            body[:length], 1 + 4 * len(request.inputs) + outputs + bool(request.id)
+        )
         known = [output.name for output in self.outputs]
         for i, output in enumerate(request.outputs):
-            if output.name not in known:  # a second time it is not either: what is answered is bounded as well
-                raise InvalidInput(f"Expected one of {', '.join(known) or 'no more'} - at `$.outputs[{i}].name`")
+            if (
+                output.name not in known
+            ):  # a second time it is not either: what is answered is bounded as well
+                raise InvalidInput(
+                    f"Expected one of {', '.join(known) or 'no more'} - at `$.outputs[{i}].name`"
+                )
             known.remove(output.name)
         values, at = [], length
         for i, tensor in enumerate(request.inputs):
             array, at = self._decode_tensor(tensor, f"$.inputs[{i}]", body, at)
             values.append(array)
         if at != len(body):
-            raise InvalidInput(f"Expected {at - length} bytes behind the JSON, got {len(body) - length}")
+            raise InvalidInput(
+                f"Expected {at - length} bytes behind the JSON, got {len(body) - length}"
+            )
         return self._stack_tensors(request.inputs, values), request
 
     @staticmethod
     @np.errstate(all="ignore")  # a cast that does not fit is found by comparing
     def _decode_tensor(tensor: InputTensor, place: str, body: bytes, at: int) -> tuple[Floats, int]:
         # Nothing is made of a shape before it is compared with what came: memory is bounded by the body.
-        dtype, shape, size = DTYPES[tensor.datatype], tensor.shape, tensor.parameters.binary_data_size
+        dtype, shape, size = (
+            DTYPES[tensor.datatype],
+            tensor.shape,
+            tensor.parameters.binary_data_size,
+        )
         data: Any = tensor.data
         elements = math.prod(shape)
         if (data is UNSET) == (size is UNSET):
-            raise InvalidInput(f"Expected either data or parameters.binary_data_size - at `{place}`")
+            raise InvalidInput(
+                f"Expected either data or parameters.binary_data_size - at `{place}`"
+            )
         if isinstance(size, int):
             if size != elements * dtype.itemsize or size > len(body) - at:
                 needed = f"{elements * dtype.itemsize} bytes for {tensor.datatype} of shape {shape}"
-                raise InvalidInput(f"Expected {needed}, got {size} of {len(body) - at} that are left - at `{place}`")
+                raise InvalidInput(
+                    f"Expected {needed}, got {size} of {len(body) - at} that are left - at `{place}`"
+                )
             values = np.frombuffer(body, dtype, elements, at).astype(np.float64)
             if not (np.abs(values) <= FLOAT32_MAX).all():
-                raise InvalidInput(f"Expected finite numbers of at most {FLOAT32_MAX} - at `{place}`")
+                raise InvalidInput(
+                    f"Expected finite numbers of at most {FLOAT32_MAX} - at `{place}`"
+                )
             return values.reshape(shape), at + size
         if tensor.datatype == "FP16":
             raise InvalidInput(f"FP16 has no JSON form: send it as binary data - at `{place}`")
@@ -170,16 +210,22 @@ class InferCodec:
         if len(names) == self.width and set(names) == set(self.model.features):
             for i, column in enumerate(values):
                 if column.size != len(values[0]) or column.shape[1:] not in ((), (1,)):
-                    raise InvalidInput(f"Expected the shape [N] or [N, 1], for all the same - at `$.inputs[{i}].shape`")
+                    raise InvalidInput(
+                        f"Expected the shape [N] or [N, 1], for all the same - at `$.inputs[{i}].shape`"
+                    )
             return np.column_stack([values[names.index(name)] for name in self.model.features])
         if len(tensors) != 1:
             expected = f"Expected one input, or {self.width} that are named after the features"
             raise InvalidInput(f"{expected}, got {len(tensors)} - at `$.inputs`")
         if values[0].shape[-1] != self.width:
-            raise InvalidInput(f"Expected the shape [N, {self.width}] or [{self.width}] - at `$.inputs[0].shape`")
+            raise InvalidInput(
+                f"Expected the shape [N, {self.width}] or [{self.width}] - at `$.inputs[0].shape`"
+            )
         return values[0].reshape(-1, self.width)
 
-    def encode(self, request: InferRequest, rows: Floats, prediction: Array, name: str) -> tuple[bytes, int | None]:
+    def encode(
+        self, request: InferRequest, rows: Floats, prediction: Array, name: str
+    ) -> tuple[bytes, int | None]:
         """Return the answer, and the length of its JSON where bytes follow it."""
         wanted = request.outputs or [RequestedOutput(output.name) for output in self.outputs]
         outputs, blobs = [], []

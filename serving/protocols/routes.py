@@ -26,10 +26,16 @@ from serving.model.model import Model
 from serving.monitoring.telemetry import PID_COLUMN, current_request
 from serving.protocols.open_inference import InferCodec
 
-VERTEX_AI_PREDICT_RULE = (
-    "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
-)
-PROBE_PATHS = {"/healthz", "/readyz", "/ping", "/health", "/v2/health/live", "/v2/health/ready", VERTEX_AI_PREDICT_RULE}
+VERTEX_AI_PREDICT_RULE = "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
+PROBE_PATHS = {
+    "/healthz",
+    "/readyz",
+    "/ping",
+    "/health",
+    "/v2/health/live",
+    "/v2/health/ready",
+    VERTEX_AI_PREDICT_RULE,
+}
 OCTET_STREAM = "application/octet-stream"
 
 protocols_blueprint = Blueprint("platforms", __name__)
@@ -72,7 +78,11 @@ def error_body(path: str, status: int, text: str) -> dict[str, str]:
     if path == "/score":
         return {"message": text}
     if path == "/invocations":
-        return {"error": text, "error_code": "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST", "message": text}
+        return {
+            "error": text,
+            "error_code": "INTERNAL_ERROR" if status >= 500 else "BAD_REQUEST",
+            "message": text,
+        }
     return {"error": text}
 
 
@@ -82,7 +92,9 @@ def error_body(path: str, status: int, text: str) -> dict[str, str]:
 @protocols_blueprint.get("/v2", strict_slashes=False)
 def server() -> Response:
     """Describe the server (Open Inference V2)."""
-    return json_response({"name": "flask-ml-model", "version": __version__, "extensions": ["binary_tensor_data"]})
+    return json_response(
+        {"name": "flask-ml-model", "version": __version__, "extensions": ["binary_tensor_data"]}
+    )
 
 
 @protocols_blueprint.get("/v2/health/live")
@@ -105,9 +117,14 @@ def ready() -> Response:
 def metadata(**names: str) -> Response:
     """Describe the model's inputs and outputs (Open Inference V2)."""
     check_model_and_version(names)
-    described = {"name": current_decoders().name, "versions": [current_model().version], "platform": "sklearn_joblib"}
+    described = {
+        "name": current_decoders().name,
+        "versions": [current_model().version],
+        "platform": "sklearn_joblib",
+    }
     return versioned_json_response(
-        described | {"inputs": current_decoders().infer.inputs, "outputs": current_decoders().infer.outputs}
+        described
+        | {"inputs": current_decoders().infer.inputs, "outputs": current_decoders().infer.outputs}
     )
 
 
@@ -128,9 +145,12 @@ def infer(**names: str) -> Response:
     negotiate_mimetype(JSON, OCTET_STREAM)
     known = current_decoders()
     rows, asked = known.infer.decode(
-        read_body(OCTET_STREAM, ""), current_request().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH")
+        read_body(OCTET_STREAM, ""),
+        current_request().environ.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH"),
     )
-    content, length = known.infer.encode(asked, rows, predict_and_record(rows, "$.inputs"), known.name)
+    content, length = known.infer.encode(
+        asked, rows, predict_and_record(rows, "$.inputs"), known.name
+    )
     headers = {"X-Model-Version": known.infer.model.version}
     response = Response(content, content_type=OCTET_STREAM if length else JSON, headers=headers)
     if length:
@@ -157,7 +177,9 @@ def status(**names: str) -> Response:
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
-    return versioned_json_response({"name": current_decoders().name, "ready": True, "model_version_status": [state]})
+    return versioned_json_response(
+        {"name": current_decoders().name, "ready": True, "model_version_status": [state]}
+    )
 
 
 @protocols_blueprint.post(VERTEX_AI_PREDICT_RULE)
@@ -205,7 +227,9 @@ def invocations() -> Response:
     text = io.StringIO()
     lines: Any = (value if isinstance(value, list) else [value] for value in prediction)
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return Response(text.getvalue(), mimetype=CSV, headers={"X-Model-Version": current_model().version})
+    return Response(
+        text.getvalue(), mimetype=CSV, headers={"X-Model-Version": current_model().version}
+    )
 
 
 @protocols_blueprint.get("/execution-parameters")
@@ -217,7 +241,11 @@ def execution_parameters() -> Response:
     workers = np.count_nonzero(current_app.extensions["telemetry"].http_counters[1:, PID_COLUMN])
     megabytes = max(limit // 2**20, 1)
     return json_response(
-        {"MaxConcurrentTransforms": max(int(workers), 1), "BatchStrategy": strategy, "MaxPayloadInMB": megabytes}
+        {
+            "MaxConcurrentTransforms": max(int(workers), 1),
+            "BatchStrategy": strategy,
+            "MaxPayloadInMB": megabytes,
+        }
     )
 
 

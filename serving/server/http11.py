@@ -15,11 +15,12 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
-MAX_HEADER_BYTES, MAX_HEADER_FIELDS = 65536, 100  # bytes of request line and headers, and how many headers
+MAX_HEADER_BYTES, MAX_HEADER_FIELDS = (
+    65536,
+    100,
+)  # bytes of request line and headers, and how many headers
 MAX_BUFFERED_BYTES = 32 * 2**20  # bytes of bodies that wait, all connections of a worker together
-LINGER_SECONDS = (
-    5.0  # seconds for what is on its way: after the last answer; to a client that is idle as the worker stops
-)
+LINGER_SECONDS = 5.0  # seconds for what is on its way: after the last answer; to a client that is idle as the worker stops
 
 Environ = dict[str, Any]
 
@@ -33,7 +34,13 @@ def cgi_variable_name(name: bytes) -> str:
     """Return the CGI name of a header, or "" where an underscore would make it pass for another."""
     text = name.decode("latin-1").upper()
     plain = text.replace("-", "_")
-    return "" if "_" in text else plain if plain in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{plain}"
+    return (
+        ""
+        if "_" in text
+        else plain
+        if plain in ("CONTENT_TYPE", "CONTENT_LENGTH")
+        else f"HTTP_{plain}"
+    )
 
 
 class Connection(asyncio.Protocol):
@@ -42,7 +49,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.parser = httptools.HttpRequestParser(self)
-        self.pending_responses: deque[Callable[[], None]] = deque()  # what answers each request that is whole
+        self.pending_responses: deque[Callable[[], None]] = (
+            deque()
+        )  # what answers each request that is whole
         self.parse_state = ""  # the part of a request that is being read: its head, its body
         self.size = 0  # bytes of the head so far
         self.body = bytearray()
@@ -59,7 +68,11 @@ class Connection(asyncio.Protocol):
         """Describe what all requests of this connection have in common."""
         self.transport: Any = transport
         server, client = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
-        known = {"SERVER_NAME": server[0], "SERVER_PORT": str(server[1]), "REMOTE_ADDR": client[0] if client else ""}
+        known = {
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": str(server[1]),
+            "REMOTE_ADDR": client[0] if client else "",
+        }
         self.base_environ = self.worker.environ | known
         self.max_environ_size = len(self.base_environ) + MAX_HEADER_FIELDS
         self.worker.connections.add(self)
@@ -99,9 +112,17 @@ class Connection(asyncio.Protocol):
             except httptools.HttpParserUpgrade as stopped:
                 # Answered as if nothing else had been asked for: Java's client asks so with its first POST.
                 if "HTTP_TRANSFER_ENCODING" in self.environ:
-                    raise self.reject("501 Not Implemented", "Expected Content-Length beside Upgrade") from stopped
-                self.unparsed_body_bytes, data = int(self.environ.get("CONTENT_LENGTH", 0)), data[stopped.args[0] :]
-        piece, self.unparsed_body_bytes = data[: self.unparsed_body_bytes], max(self.unparsed_body_bytes - len(data), 0)
+                    raise self.reject(
+                        "501 Not Implemented", "Expected Content-Length beside Upgrade"
+                    ) from stopped
+                self.unparsed_body_bytes, data = (
+                    int(self.environ.get("CONTENT_LENGTH", 0)),
+                    data[stopped.args[0] :],
+                )
+        piece, self.unparsed_body_bytes = (
+            data[: self.unparsed_body_bytes],
+            max(self.unparsed_body_bytes - len(data), 0),
+        )
         if piece:
             self.on_body(piece)
         if not self.unparsed_body_bytes:
@@ -146,7 +167,11 @@ class Connection(asyncio.Protocol):
             raise self.reject("400 Bad Request", "Expected one Host header")
         if int(environ.get("CONTENT_LENGTH", 0)) > self.worker.max_body_bytes:
             self.stop_reading()
-        if "HTTP_EXPECT" in environ and version != "1.0" and not (self.response_in_progress or self.pending_responses):
+        if (
+            "HTTP_EXPECT" in environ
+            and version != "1.0"
+            and not (self.response_in_progress or self.pending_responses)
+        ):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
@@ -190,7 +215,9 @@ class Connection(asyncio.Protocol):
 
     def reject_headers(self) -> ConnectionRejected:
         """Refuse headers that do not end."""
-        expected = f"Expected at most {MAX_HEADER_BYTES} bytes and {MAX_HEADER_FIELDS} fields of headers"
+        expected = (
+            f"Expected at most {MAX_HEADER_BYTES} bytes and {MAX_HEADER_FIELDS} fields of headers"
+        )
         return self.reject("431 Request Header Fields Too Large", expected)
 
     # What is answered.
@@ -200,7 +227,9 @@ class Connection(asyncio.Protocol):
         if self.pending_responses and not self.response_in_progress and self.writable.is_set():
             self.pending_responses.popleft()()
             if self.pending_responses:
-                self.worker.loop.call_soon(self.process_next)  # before it, other clients have their turn
+                self.worker.loop.call_soon(
+                    self.process_next
+                )  # before it, other clients have their turn
         full = self.response_in_progress or bool(self.pending_responses)
         if full != self.reading_paused and not self.transport.is_closing():
             self.reading_paused = full
@@ -226,7 +255,11 @@ class Connection(asyncio.Protocol):
         self.worker.count_response()
         old, whole = protocol == "HTTP/1.0", isinstance(body, bytes)
         # An old client takes the end of the connection for the end of a body whose length is not known.
-        keep = self.worker.alive and (bool(self.pending_responses) or not self.no_more_requests) and (whole or not old)
+        keep = (
+            self.worker.alive
+            and (bool(self.pending_responses) or not self.no_more_requests)
+            and (whole or not old)
+        )
         head += self.worker.date
         if not whole and not old:
             head += "Transfer-Encoding: chunked\r\n"
@@ -290,7 +323,9 @@ class Connection(asyncio.Protocol):
                 self.transport.abort()
         elif self.parse_state:
             if silent > cfg.timeout:
-                self.reject("408 Request Timeout", f"Expected the whole request within {cfg.timeout} s")
+                self.reject(
+                    "408 Request Timeout", f"Expected the whole request within {cfg.timeout} s"
+                )
                 self.process_next()
         elif silent > (cfg.keepalive if self.worker.alive else LINGER_SECONDS):
             self.transport.close()

@@ -72,7 +72,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
     async def serve(self) -> None:
         """Listen; once told to stop, wait for what was begun, no longer than gunicorn does."""
         servers = [
-            await self.loop.create_server(lambda: Connection(self), sock=listener.sock, backlog=self.cfg.backlog)
+            await self.loop.create_server(
+                lambda: Connection(self), sock=listener.sock, backlog=self.cfg.backlog
+            )
             for listener in self.sockets
         ]
         while self.alive and self.ppid == os.getppid():
@@ -122,7 +124,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
 
     def handle_in_thread(self, client: Connection, environ: Environ, size: int) -> None:
         """Have a request answered, in a thread."""
-        answer = self.call_application(environ, time.thread_time)  # what it costs, not how long it waits for its turn
+        answer = self.call_application(
+            environ, time.thread_time
+        )  # what it costs, not how long it waits for its turn
         self.loop.call_soon_threadsafe(client.send_result, environ, size, *answer)
         self.loop.call_soon_threadsafe(client.process_next)
 
@@ -144,10 +148,14 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
             chunks = iter(result)
             first = next(chunks, b"")  # a generator calls start_response no sooner
             status, headers = started
-            head = "".join([f"HTTP/1.1 {status}\r\n", *[f"{name}: {value}\r\n" for name, value in headers]])
+            head = "".join(
+                [f"HTTP/1.1 {status}\r\n", *[f"{name}: {value}\r\n" for name, value in headers]]
+            )
             if head.count("\n") != len(headers) + 1:
                 raise ValueError("a header has a line break in it")
-            body: Any = ClosingIterator(chain(written, (first,), chunks), getattr(result, "close", None))
+            body: Any = ClosingIterator(
+                chain(written, (first,), chunks), getattr(result, "close", None)
+            )
             has_content_length = "\r\ncontent-length:" in head.lower()
             empty = environ["REQUEST_METHOD"] == "HEAD" or status.startswith(("204", "304"))
             if has_content_length or empty or (hasattr(result, "__len__") and len(result) <= 1):
@@ -165,13 +173,17 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
             self.slow_paths.discard(environ["PATH_INFO"])
         return head, body
 
-    def stream_body(self, client: Connection, body: Iterator[bytes], chunked: bool, keep: bool) -> None:
+    def stream_body(
+        self, client: Connection, body: Iterator[bytes], chunked: bool, keep: bool
+    ) -> None:
         """Write the pieces of a body, in a thread, as fast as the client takes them."""
         try:
             for piece in filter(None, body):
                 framed = b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
                 asyncio.run_coroutine_threadsafe(client.write(framed), self.loop).result()
-            self.loop.call_soon_threadsafe(client.stream_finished, b"0\r\n\r\n" if chunked else b"", keep)
+            self.loop.call_soon_threadsafe(
+                client.stream_finished, b"0\r\n\r\n" if chunked else b"", keep
+            )
         except Exception as error:
             if not isinstance(error, ConnectionError):
                 self.log.exception("an answer broke off")

@@ -27,7 +27,9 @@ def address():
         text=True,
     )
     log = []
-    reader = threading.Thread(target=lambda: [log.append(line) for line in service.stderr], daemon=True)
+    reader = threading.Thread(
+        target=lambda: [log.append(line) for line in service.stderr], daemon=True
+    )
     reader.start()
     deadline = time.monotonic() + 30
     while not (port := re.search(r"Listening at: http://[0-9.]+:([0-9]+)", "".join(log))):
@@ -53,7 +55,9 @@ def claim(contract, client, what):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "claim(contract, client, what): a line of the README's table")
+    config.addinivalue_line(
+        "markers", "claim(contract, client, what): a line of the README's table"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,7 +65,9 @@ def pytest_runtest_makereport(item, call):
     report = yield
     if call.when == "call" and (mark := item.get_closest_marker("claim")):
         contract, client, what = mark.args
-        FOUND.append((contract, f"{client} {version(client)}", what, "yes" if report.passed else "no"))
+        FOUND.append(
+            (contract, f"{client} {version(client)}", what, "yes" if report.passed else "no")
+        )
     return report
 
 

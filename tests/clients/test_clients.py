@@ -40,18 +40,26 @@ def triton(address):
 
 def tensor(dtype, binary=True):
     rows = np.array(ROWS, dtype)
-    made = tritonclient.http.InferInput("features", list(rows.shape), np_to_triton_dtype(rows.dtype))
+    made = tritonclient.http.InferInput(
+        "features", list(rows.shape), np_to_triton_dtype(rows.dtype)
+    )
     return made.set_data_from_numpy(rows, binary_data=binary)
 
 
 @claim(V2, TRITON, "live, ready, metadata of server and model")
 def test_triton_reads_what_the_service_says_of_itself(triton, told):
     assert triton.is_server_live() and triton.is_server_ready()
-    assert triton.is_model_ready(told["name"]) and triton.is_model_ready(told["name"], told["version"])
+    assert triton.is_model_ready(told["name"]) and triton.is_model_ready(
+        told["name"], told["version"]
+    )
     assert not triton.is_model_ready("rose")
     assert triton.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     described = triton.get_model_metadata(told["name"])
-    assert [output["name"] for output in described["outputs"]] == ["predict", "predict_proba", "label"]
+    assert [output["name"] for output in described["outputs"]] == [
+        "predict",
+        "predict_proba",
+        "label",
+    ]
 
 
 @claim(V2, TRITON, "infer with its defaults: binary in, binary out")
@@ -67,14 +75,19 @@ def test_triton_infers_with_its_defaults(triton, told, dtype):
 @claim(V2, TRITON, "infer with FP64, FP16 and INT32, by version, with an id")
 def test_triton_infers_with_each_datatype(triton, told):
     for dtype in (np.float64, np.float16, np.int32):
-        result = triton.infer(told["name"], [tensor(dtype)], model_version=told["version"], request_id="7")
+        result = triton.infer(
+            told["name"], [tensor(dtype)], model_version=told["version"], request_id="7"
+        )
         assert result.as_numpy("predict").tolist()[0] == 0
         assert result.get_response()["id"] == "7"
 
 
 @claim(V2, TRITON, "infer in JSON, answered in JSON")
 def test_triton_infers_in_json(triton, told):
-    wanted = [tritonclient.http.InferRequestedOutput(name, binary_data=False) for name in ("label", "predict")]
+    wanted = [
+        tritonclient.http.InferRequestedOutput(name, binary_data=False)
+        for name in ("label", "predict")
+    ]
     result = triton.infer(told["name"], [tensor(np.float64, binary=False)], outputs=wanted)
     assert result.as_numpy("predict").tolist() == CLASSES
     assert result.as_numpy("label").tolist() == LABELS
@@ -131,13 +144,19 @@ def test_kserve_v2_is_live_and_ready(address, told):
 def test_kserve_v2_infers(address, told, binary):
     made = InferInput("features", [3, 4], "FP64")
     made.set_data_from_numpy(np.array(ROWS), binary_data=binary)
-    request = InferRequest(told["name"], [made], request_id="7", parameters={"binary_data_output": binary})
-    answer = kserve_client("v2", lambda client: client.infer(f"http://{address}", request, told["name"]))
+    request = InferRequest(
+        told["name"], [made], request_id="7", parameters={"binary_data_output": binary}
+    )
+    answer = kserve_client(
+        "v2", lambda client: client.infer(f"http://{address}", request, told["name"])
+    )
     assert (answer.id, answer.model_name) == ("7", told["name"])
     predict, probabilities, label = answer.outputs
     assert predict.as_numpy().tolist() == CLASSES
     assert probabilities.as_numpy().shape == (3, 3)
-    assert [text.decode() if isinstance(text, bytes) else text for text in label.as_numpy().tolist()] == LABELS
+    assert [
+        text.decode() if isinstance(text, bytes) else text for text in label.as_numpy().tolist()
+    ] == LABELS
 
 
 @claim(V1, "kserve", "live, ready")
@@ -153,7 +172,10 @@ def test_kserve_v1_is_live_and_ready(address, told):
 def test_kserve_v1_predicts(address, told):
     for rows in (ROWS, [dict(zip(told["features"], row, strict=True)) for row in ROWS]):
         answer = kserve_client(
-            "v1", lambda client, r=rows: client.infer(f"http://{address}", {"instances": r}, told["name"])
+            "v1",
+            lambda client, r=rows: client.infer(
+                f"http://{address}", {"instances": r}, told["name"]
+            ),
         )
         assert answer == {"predictions": CLASSES}
 
@@ -161,14 +183,19 @@ def test_kserve_v1_predicts(address, told):
 @claim(V1, "kserve", "a refusal is its own exception, with our words")
 def test_kserve_v1_understands_a_refusal(address, told):
     with pytest.raises(Exception, match="Expected 4 numbers, got 1"):
-        kserve_client("v1", lambda client: client.infer(f"http://{address}", {"instances": [[1]]}, told["name"]))
+        kserve_client(
+            "v1",
+            lambda client: client.infer(f"http://{address}", {"instances": [[1]]}, told["name"]),
+        )
 
 
 # The protocol's own document, as KServe writes it down in types.
 
 
 def fetch(address, path, body=None, headers=None):
-    request = urllib.request.Request(f"http://{address}{path}", body, headers or {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        f"http://{address}{path}", body, headers or {"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request) as response:
             return response.read()
@@ -189,7 +216,8 @@ def test_the_protocols_types_read_our_answers(address, told):
     }.items():
         getattr(v2_datamodels, kind).model_validate_json(fetch(address, path), strict=True)
     asked = v2_datamodels.InferenceRequest(
-        id="42", inputs=[v2_datamodels.RequestInput(name="x", shape=[3, 4], datatype="FP64", data=ROWS)]
+        id="42",
+        inputs=[v2_datamodels.RequestInput(name="x", shape=[3, 4], datatype="FP64", data=ROWS)],
     )
     body = asked.model_dump_json(exclude_none=True).encode()
     answer = v2_datamodels.InferenceResponse.model_validate_json(
@@ -244,7 +272,11 @@ def test_mlflow_understands_a_refusal(address):
 # Whatever the OpenAPI document allows, and what it does not.
 
 
-@claim("OpenAPI 3.1", "schemathesis", "every operation, all checks but what `tests/clients/schemathesis.toml` says")
+@claim(
+    "OpenAPI 3.1",
+    "schemathesis",
+    "every operation, all checks but what `tests/clients/schemathesis.toml` says",
+)
 def test_every_operation_is_as_the_document_says(address):
     done = subprocess.run(
         [

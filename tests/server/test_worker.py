@@ -11,19 +11,35 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conftest import ARTICLE, JSON, Service, environment, wait_until
-from serving.server.http11 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS, cgi_variable_name
-from test_app import SETOSA
-from test_process import ANSWER, Client, half_sent
+from helpers import (
+    ANSWER,
+    ARTICLE,
+    JSON,
+    ROOT,
+    SETOSA,
+    Client,
+    Service,
+    environment,
+    half_sent,
+    wait_until,
+)
+from serving.server.http11 import (
+    MAX_BUFFERED_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_FIELDS,
+    cgi_variable_name,
+)
 
-POST = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+POST = (
+    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+)
 ONE = POST % len(ARTICLE) + b"\r\n" + ARTICLE
 
 
 @pytest.fixture(scope="module")
 def service():
     """Return one service for the tests that leave it as it was."""
-    running = Service([sys.executable, "-m", "gunicorn", "app:app"], Path(__file__).parent.parent, environment())
+    running = Service([sys.executable, "-m", "gunicorn", "app:app"], ROOT, environment())
     yield running
     assert running.stop() == 0
     assert "ERROR" not in running.log
@@ -100,14 +116,22 @@ def test_a_connection_is_kept_and_each_answer_is_whole(service):
         client.send(ONE)
         status, headers, body = client.answer()
         assert (status, body) == (200, ANSWER)
-        assert headers.keys() == {"content-type", "content-length", "x-request-id", "x-model-version", "date"}
+        assert headers.keys() == {
+            "content-type",
+            "content-length",
+            "x-request-id",
+            "x-model-version",
+            "date",
+        }
         assert headers["date"].endswith(" GMT")
     client.close()
 
 
 def test_requests_that_are_sent_at_once_are_answered_in_their_order(service):
     ids = [f"id-{i}" for i in range(200)]
-    long = msgspec.json.encode({"features": [SETOSA] * 3000})  # to a thread, between two that are not
+    long = msgspec.json.encode(
+        {"features": [SETOSA] * 3000}
+    )  # to a thread, between two that are not
     requests = [ONE.replace(b"\r\n", f"\r\nX-Request-ID: {i}\r\n".encode(), 1) for i in ids]
     requests[100] = POST % len(long) + b"X-Request-ID: id-100\r\n\r\n" + long
     client = Raw(service.address)
@@ -174,11 +198,14 @@ MALFORMED = {
     "length and chunks": ONE.replace(b"\r\n", b"\r\nTransfer-Encoding: chunked\r\n", 1),
     "two lengths": ONE.replace(b"\r\n", b"\r\nContent-Length: 5\r\n", 1),
     "a length that is none": ONE.replace(b"Content-Length: ", b"Content-Length: -"),
-    "a length beyond all": ONE.replace(b"Content-Length: ", b"Content-Length: 99999999999999999999"),
+    "a length beyond all": ONE.replace(
+        b"Content-Length: ", b"Content-Length: 99999999999999999999"
+    ),
     "a space before the colon": ONE.replace(b"Host:", b"Host :"),
     "a folded header": ONE.replace(b"Host: x", b"Host: x\r\n y"),
     "a zero byte": ONE.replace(b"Host: x", b"Host: x\0"),
-    "a chunk that lies": POST.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked") + b"\r\nxyz\r\n",
+    "a chunk that lies": POST.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+    + b"\r\nxyz\r\n",
     "another coding": ONE.replace(b"Content-Length: %d" % len(ARTICLE), b"Transfer-Encoding: gzip"),
 }
 
@@ -219,7 +246,12 @@ def test_a_header_with_an_underscore_passes_for_no_other():
 
 
 def test_a_path_is_decoded_and_a_proxys_form_is_understood(service):
-    for target, status in ((b"/health%7a", 200), (b"http://x/healthz", 200), (b"/healthz?a=%20", 200), (b"/%2e", 404)):
+    for target, status in (
+        (b"/health%7a", 200),
+        (b"http://x/healthz", 200),
+        (b"/healthz?a=%20", 200),
+        (b"/%2e", 404),
+    ):
         [(found, _, _)], _ = raw(service, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
         assert found == status, target
     [(status, headers, _)], _ = raw(service, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -240,7 +272,9 @@ def test_an_answer_to_head_has_the_length_and_not_the_body(service):
 
 def test_a_client_that_waits_to_be_asked_for_the_body_is_asked(service):
     client = Raw(service.address, POST % len(ARTICLE) + b"Expect: 100-continue\r\n\r\n")
-    assert client.file.readline() == b"HTTP/1.1 100 Continue\r\n" and client.file.readline() == b"\r\n"
+    assert (
+        client.file.readline() == b"HTTP/1.1 100 Continue\r\n" and client.file.readline() == b"\r\n"
+    )
     client.send(ARTICLE)
     assert client.answer()[2] == ANSWER
     client.close()
@@ -337,7 +371,9 @@ def test_a_path_that_is_quick_again_comes_back_from_its_thread(serve, checkout):
     service.call("POST", "/hold", quick, JSON)
     assert threads() == 2
     (checkout / "hold").touch()
-    asking = Raw(service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick)
+    asking = Raw(
+        service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick
+    )
     probing = Raw(service.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
     probing.socket.settimeout(0.5)
     with pytest.raises(TimeoutError):  # the loop itself is at it
@@ -353,7 +389,9 @@ def test_clients_that_leave_leave_no_trace(serve):
     for data in (b"", ONE[:20], ONE[:-5], ONE, ONE * 50, POST % len(long) + b"\r\n" + long):
         for _ in range(20):
             client = Raw(service.address, data)
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")  # a reset
+            client.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
+            )  # a reset
             client.close()
     assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
     wait_until(lambda: descriptors(service) <= before)
@@ -362,7 +400,11 @@ def test_clients_that_leave_leave_no_trace(serve):
 
 def test_a_client_that_does_not_read_is_not_written_to_without_end(serve):
     service = serve(WEB_CONCURRENCY="1")
-    service_memory = lambda: int(Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]) * 4096  # noqa: E731
+
+    def service_memory():
+        resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
+        return int(resident_pages) * 4096
+
     client = Raw(service.address)
     client.socket.settimeout(1)
     before = service_memory()
@@ -389,7 +431,11 @@ def timing(checkout, **settings):
 def test_a_request_that_does_not_arrive_is_given_up(serve, checkout):
     timing(checkout, timeout=2, keepalive=1)
     service = serve(checkout, WEB_CONCURRENCY="1")
-    half, silent, idle = Raw(service.address, ONE[:-5]), Raw(service.address), Raw(service.address, ONE)
+    half, silent, idle = (
+        Raw(service.address, ONE[:-5]),
+        Raw(service.address),
+        Raw(service.address, ONE),
+    )
     assert idle.answer()[0] == 200
     assert idle.ended() and silent.ended()
     status, headers, body = half.answer()
@@ -416,7 +462,9 @@ def test_bodies_that_wait_are_bounded_together(serve):
     service = serve(WEB_CONCURRENCY="1")
     memory = lambda: int(Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]) * 4096  # noqa: E731
     before, most, told = memory(), MAX_BUFFERED_BYTES // 2**20, 0
-    clients = [Raw(service.address, POST % 2**20 + b"\r\n" + b" " * (2**20 - 1)) for _ in range(most + 20)]
+    clients = [
+        Raw(service.address, POST % 2**20 + b"\r\n" + b" " * (2**20 - 1)) for _ in range(most + 20)
+    ]
     for client in clients:
         client.socket.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
@@ -463,11 +511,16 @@ def test_sighup_under_load_loses_no_request(serve):
         count = [len(client.answers) for client in clients]
         wait_until(
             lambda count=count: any(
-                len(c.answers) > n + 20 or not c.is_alive() for c, n in zip(clients, count, strict=True)
+                len(c.answers) > n + 20 or not c.is_alive()
+                for c, n in zip(clients, count, strict=True)
             )
         )
         service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda before=before: not set(before) & set(service.workers()) and len(service.workers()) == 2)
+        wait_until(
+            lambda before=before: (
+                not set(before) & set(service.workers()) and len(service.workers()) == 2
+            )
+        )
         for i, client in enumerate(clients):
             client.join(0.1)
             if not client.is_alive():
@@ -606,8 +659,14 @@ def test_the_reference_validator_finds_no_fault(wsgi):
     for request, expected in (
         (b"GET /?a=b HTTP/1.1\r\nHost: x\r\n\r\n", b"plain"),
         (b"GET /write HTTP/1.1\r\nHost: x\r\n\r\n", b"onetwo"),
-        (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello world", b"hello world"),
-        (b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n", b"".join(str(i).encode() * 50000 for i in range(3))),
+        (
+            b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello world",
+            b"hello world",
+        ),
+        (
+            b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"".join(str(i).encode() * 50000 for i in range(3)),
+        ),
     ):
         [(status, _, body)], closed = raw(service, request)
         assert (status, body, closed) == (200, expected, False)

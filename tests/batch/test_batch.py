@@ -19,56 +19,27 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
-from conftest import ROOT, wait_until
+from batches import (
+    BATCH,
+    GOOD,
+    HEADER,
+    IRIS,
+    LABELS,
+    MODEL,
+    batch,
+    expected,
+    listing,
+    member,
+    refused,
+    table,
+    written,
+)
+from helpers import NAMES, ROOT, wait_until
 from serving.batch.csv_blocks import find_first_line_end, find_last_line_end, iter_blocks
-from serving.model.model import FeatureInfo, load_model, save_model
+from serving.model.model import FeatureInfo, save_model
 from serving.monitoring.drift import bin_shares, quantile_edges
-from test_app import NAMES
-
-BATCH = [sys.executable, ROOT / "batch.py"]
-IRIS = load_iris()
-LABELS = IRIS.target_names.tolist()
-MODEL = load_model(ROOT / "model.pkl")
-HEADER = ",".join(NAMES)
-GOOD = "5.1,3.5,1.4,0.2"
-
-
-def batch(*words, status=0, **process):
-    """Return what the program prints; it ends with this status, and of an error it prints one line."""
-    done = subprocess.run([*BATCH, *words], capture_output=True, text=True, timeout=120, **process)
-    assert done.returncode == status, done.stderr
-    if status:
-        assert done.stdout == "" and "Traceback" not in done.stderr
-    return done.stderr if status else done.stdout
-
-
-def refused(*words, **process):
-    error = batch(*words, status=1, **process)
-    [line] = error.splitlines()
-    return line
-
-
-def table(rows=150, noise=0.1, **columns):
-    """Return Iris's rows, drawn anew, shuffled columns, and what else there is."""
-    rng = np.random.default_rng(0)
-    data = np.abs(IRIS.data[rng.integers(150, size=rows)] + rng.normal(0, noise, size=(rows, 4)))
-    features = dict(zip(NAMES, data.T, strict=True))
-    return pa.table({"id": np.arange(rows), **{name: features[name] for name in reversed(NAMES)}, **columns})
-
-
-def expected(data):
-    return MODEL.estimator.predict(np.column_stack([data.column(name).to_numpy() for name in NAMES]))
-
-
-def written(path):
-    return list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
-
-
-def listing(path):
-    return sorted(found.name for found in path.iterdir())
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.csv.gz", "in.parquet"])
@@ -100,7 +71,8 @@ def test_every_format_to_every_other_with_the_estimators_own_answers(tmp_path, s
     assert printed.startswith("100000 rows in ") and f" by version {MODEL.version}\n" in printed
     mix = np.bincount(answers) / 1e5
     assert (
-        f"  classes   {', '.join(f'{label} {share:.3f}' for label, share in zip(LABELS, mix, strict=True))}" in printed
+        f"  classes   {', '.join(f'{label} {share:.3f}' for label, share in zip(LABELS, mix, strict=True))}"
+        in printed
     )
     assert "  bad rows  0\n" in printed and listing(tmp_path) == sorted([source, target])
 
@@ -152,7 +124,12 @@ def test_a_directory_a_pattern_and_a_url(tmp_path):
 
 
 def test_quotes_blank_lines_a_bom_and_carriage_returns(tmp_path):
-    rows = ['"5.1", 3.5 ,1.4,0.2,"two\r\nlines"', "", "6.3,3.3,6.0,2.5,plain", '"6.3","3.3","6.0","2.5",""']
+    rows = [
+        '"5.1", 3.5 ,1.4,0.2,"two\r\nlines"',
+        "",
+        "6.3,3.3,6.0,2.5,plain",
+        '"6.3","3.3","6.0","2.5",""',
+    ]
     (tmp_path / "in.csv").write_bytes("\r\n".join([f"\ufeff{HEADER},note", *rows]).encode())
     batch(tmp_path / "in.csv", tmp_path / "out.csv")
     head, *found = written(tmp_path / "out.csv")
@@ -167,14 +144,26 @@ def test_quotes_blank_lines_a_bom_and_carriage_returns(tmp_path):
 @pytest.mark.parametrize("on_error", ["null", "skip"])
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
-    lines = [GOOD, "5.1,,1.4,0.2", GOOD, "x,3.5,1.4,0.2", "5.1,3.5,nan,0.2", "5.1,3.5,inf,0.2", "5.1,3.5,1e39,0.2"]
+    lines = [
+        GOOD,
+        "5.1,,1.4,0.2",
+        GOOD,
+        "x,3.5,1.4,0.2",
+        "5.1,3.5,nan,0.2",
+        "5.1,3.5,inf,0.2",
+        "5.1,3.5,1e39,0.2",
+    ]
     lines += ["true,3.5,1.4,0.2", "5.1,3.5", "0x1,1,1,1", GOOD]
     (tmp_path / "in.csv").write_text("\n".join([HEADER, *lines, ""]))
     (tmp_path / f"{target}.errors.ndjson").write_text("of an earlier run")
     printed = batch(tmp_path / "in.csv", tmp_path / target, "--on-error", on_error)
     assert "11 rows" in printed and "bad rows  8" in printed and "setosa 1.000" in printed
-    errors = [*map(msgspec.json.decode, (tmp_path / f"{target}.errors.ndjson").read_bytes().splitlines())]
-    assert [(error["row"], error["line"]) for error in errors] == [(row, row + 1) for row in (2, 4, 5, 6, 7, 8, 9, 10)]
+    errors = [
+        *map(msgspec.json.decode, (tmp_path / f"{target}.errors.ndjson").read_bytes().splitlines())
+    ]
+    assert [(error["row"], error["line"]) for error in errors] == [
+        (row, row + 1) for row in (2, 4, 5, 6, 7, 8, 9, 10)
+    ]
     assert [error["reason"] for error in errors] == [
         "'sepal width (cm)': expected a number, got null",
         "'sepal length (cm)': expected a number, got 'x'",
@@ -188,8 +177,13 @@ def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
     if target == "out.csv":
         found = [row[-2:] for row in written(tmp_path / target)[1:]]
     else:
-        columns = pq.read_table(tmp_path / target, columns=["prediction", "label"]).to_pydict().values()
-        found = [["" if value is None else str(value) for value in row] for row in zip(*columns, strict=True)]
+        columns = (
+            pq.read_table(tmp_path / target, columns=["prediction", "label"]).to_pydict().values()
+        )
+        found = [
+            ["" if value is None else str(value) for value in row]
+            for row in zip(*columns, strict=True)
+        ]
     good, null = ["0", "setosa"], ["", ""]
     # The row that lacks values has no place in a table.
     assert found == ([good] * 3 if on_error == "skip" else [good, null, good, *[null] * 6, good])
@@ -203,21 +197,32 @@ def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
         ("a,b\n1,2\n", "no column 'sepal length (cm)'; there are 'a', 'b'"),
         (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' is there 2 times"),
         (f"{HEADER},label\n", "column 'label' is there already: --keep the others"),
-        (f"{HEADER}\n{GOOD}\n5.1,3.5,one,0.2\n", "row 2 (line 3): 'petal length (cm)': expected a number, got 'one'"),
+        (
+            f"{HEADER}\n{GOOD}\n5.1,3.5,one,0.2\n",
+            "row 2 (line 3): 'petal length (cm)': expected a number, got 'one'",
+        ),
         (
             f"{HEADER}\n5.1,3.5,1.4,1e39\n",
             "row 1 (line 2): 'petal width (cm)': expected a number within 3.4e+38, got 1e+39",
         ),
-        (f"{HEADER}\n5.1,3.5,1.4,-inf\n", "row 1 (line 2): 'petal width (cm)': expected a finite number, got -inf"),
+        (
+            f"{HEADER}\n5.1,3.5,1.4,-inf\n",
+            "row 1 (line 2): 'petal width (cm)': expected a finite number, got -inf",
+        ),
         (f'{HEADER},n\n{GOOD},"a\n{GOOD},b\n', "a quotation mark that is not closed"),
     ],
 )
-def test_a_csv_that_cannot_be_scored_is_refused_with_the_place_and_leaves_the_old_output(tmp_path, body, says):
+def test_a_csv_that_cannot_be_scored_is_refused_with_the_place_and_leaves_the_old_output(
+    tmp_path, body, says
+):
     (tmp_path / "in.csv").write_bytes(body.encode("latin-1"))
     (tmp_path / "out.csv").write_text("old")
     line = refused(tmp_path / "in.csv", tmp_path / "out.csv")
     assert line.startswith(f"{tmp_path / 'in.csv'}: {says}")
-    assert (tmp_path / "out.csv").read_text() == "old" and listing(tmp_path) == ["in.csv", "out.csv"]
+    assert (tmp_path / "out.csv").read_text() == "old" and listing(tmp_path) == [
+        "in.csv",
+        "out.csv",
+    ]
 
 
 def test_only_a_header_or_no_rows_is_an_output_without_rows(tmp_path):
@@ -232,21 +237,34 @@ def test_only_a_header_or_no_rows_is_an_output_without_rows(tmp_path):
 
 def test_a_string_in_row_three_million_is_found(tmp_path):
     with (tmp_path / "in.csv").open("w") as file:
-        file.write(f"{HEADER}\n" + f"{GOOD}\n" * 2_999_999 + "5.1,3.5,oops,0.2\n" + f"{GOOD}\n" * 10)
+        file.write(
+            f"{HEADER}\n" + f"{GOOD}\n" * 2_999_999 + "5.1,3.5,oops,0.2\n" + f"{GOOD}\n" * 10
+        )
     line = refused(tmp_path / "in.csv", tmp_path / "out.parquet")
-    assert line.endswith("in.csv: row 3000000 (line 3000001): 'petal length (cm)': expected a number, got 'oops'")
+    assert line.endswith(
+        "in.csv: row 3000000 (line 3000001): 'petal length (cm)': expected a number, got 'oops'"
+    )
     assert listing(tmp_path) == ["in.csv"]
 
 
-@pytest.mark.parametrize("kind", [pa.int32(), pa.float32(), pa.decimal128(21, 2), pa.dictionary(pa.int8(), pa.int64())])
+@pytest.mark.parametrize(
+    "kind", [pa.int32(), pa.float32(), pa.decimal128(21, 2), pa.dictionary(pa.int8(), pa.int64())]
+)
 def test_numbers_of_any_kind_are_numbers(tmp_path, kind):
     whole = pa.array([5, 6, 7])
-    column = whole.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else whole.cast(kind)
-    data = pa.table(dict.fromkeys(NAMES, column) | {"kind": pa.array(["a", "b", "a"]).dictionary_encode()})
+    column = (
+        whole.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else whole.cast(kind)
+    )
+    data = pa.table(
+        dict.fromkeys(NAMES, column) | {"kind": pa.array(["a", "b", "a"]).dictionary_encode()}
+    )
     pq.write_table(data, tmp_path / "in.parquet")
     batch(tmp_path / "in.parquet", tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet")
-    assert found.column("prediction").to_pylist() == MODEL.predict(np.tile([[5.0], [6], [7]], 4)).tolist()
+    assert (
+        found.column("prediction").to_pylist()
+        == MODEL.predict(np.tile([[5.0], [6], [7]], 4)).tolist()
+    )
     assert found.column("kind").to_pylist() == ["a", "b", "a"]
 
 
@@ -268,9 +286,15 @@ def test_nulls_in_parquet_have_a_row(tmp_path):
 
 def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path):
     (tmp_path / "in.parquet").write_bytes(b"PAR1 not really PAR1")
-    assert refused(tmp_path / "in.parquet", tmp_path / "out.csv").startswith(f"{tmp_path / 'in.parquet'}: ")
-    (tmp_path / "in.csv.gz").write_bytes(gzip.compress(f"{HEADER}\n{GOOD}\n".encode() * 10_000)[:-20])
-    assert refused(tmp_path / "in.csv.gz", tmp_path / "out.csv").startswith(f"{tmp_path / 'in.csv.gz'}: ")
+    assert refused(tmp_path / "in.parquet", tmp_path / "out.csv").startswith(
+        f"{tmp_path / 'in.parquet'}: "
+    )
+    (tmp_path / "in.csv.gz").write_bytes(
+        gzip.compress(f"{HEADER}\n{GOOD}\n".encode() * 10_000)[:-20]
+    )
+    assert refused(tmp_path / "in.csv.gz", tmp_path / "out.csv").startswith(
+        f"{tmp_path / 'in.csv.gz'}: "
+    )
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
     for words, says in (
         ((tmp_path / "none.csv", tmp_path / "out.csv"), "none.csv: no .csv or "),
@@ -281,13 +305,20 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path):
         ((tmp_path / "in.csv", "/proc/out.csv"), "/proc"),
         (("nowhere://in.csv", tmp_path / "out.csv"), "nowhere"),
         ((tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"), "in.csv: no column 'id'"),
-        ((tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "no.pkl"), "no.pkl: No such file"),
+        (
+            (tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "no.pkl"),
+            "no.pkl: No such file",
+        ),
     ):
         assert says in refused(*words)
     assert listing(tmp_path) == ["in.csv", "in.csv.gz", "in.parquet"]
     pq.write_table(table(1, nested=pa.array([[1]])), tmp_path / "in.parquet")
     assert "in.parquet: Unsupported Type" in refused(tmp_path / "in.parquet", tmp_path / "out.csv")
-    for words in (["-", tmp_path / "out"], ["in", "out", "--format", "csv"], ["-", "-", "--scheduler", "tcp://x"]):
+    for words in (
+        ["-", tmp_path / "out"],
+        ["in", "out", "--format", "csv"],
+        ["-", "-", "--scheduler", "tcp://x"],
+    ):
         assert "error: " in batch(*words, status=2)
 
 
@@ -306,21 +337,30 @@ def test_a_full_disk_leaves_the_old_output(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     root = [] if os.geteuid() == 0 else ["sudo"]
-    subprocess.run([*root, "mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", small], check=True)
+    subprocess.run(
+        [*root, "mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", small], check=True
+    )
     try:
         (small / "out.csv").write_text("old")
         (small / "out.parquet").write_text("old")
         pyarrow.csv.write_csv(table(100_000), tmp_path / "in.csv")
         for name in ("out.csv", "out.parquet"):
-            assert refused(tmp_path / "in.csv", small / name) == f"{tmp_path / 'in.csv'}: No space left on device"
+            assert (
+                refused(tmp_path / "in.csv", small / name)
+                == f"{tmp_path / 'in.csv'}: No space left on device"
+            )
             assert (small / name).read_text() == "old"
         assert listing(small) == ["out.csv", "out.parquet"]
     finally:
         subprocess.run([*root, "umount", small], check=True)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_that_is_ended_leaves_the_old_output_and_the_next_one_is_right(tmp_path, number, status):
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_run_that_is_ended_leaves_the_old_output_and_the_next_one_is_right(
+    tmp_path, number, status
+):
     target = tmp_path / "out"
     target.mkdir()
     (target / "in.csv").write_text("old")
@@ -335,7 +375,9 @@ def test_a_run_that_is_ended_leaves_the_old_output_and_the_next_one_is_right(tmp
     assert process.wait(30) == status
     assert process.communicate() == (b"", b"")
     assert (target / "in.csv").read_text() == "old"
-    assert listing(target) == (["in.csv"] if number != signal.SIGKILL else [".in.csv.batch", "in.csv"])
+    assert listing(target) == (
+        ["in.csv"] if number != signal.SIGKILL else [".in.csv.batch", "in.csv"]
+    )
     big.write_text(f"{HEADER}\n{GOOD}\n")
     batch(big, target / "in.csv")
     assert (target / "in.csv").read_text() == f"{HEADER},prediction,label\n{GOOD},0,setosa\n"
@@ -347,12 +389,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path, suffix):
     peaks = []
     for rows in (1_500_000, 6_000_000):
         path, some = tmp_path / f"{rows}.{suffix}", table(500_000)
-        writer = (pq.ParquetWriter if suffix == "parquet" else pyarrow.csv.CSVWriter)(path, some.schema)
+        writer = (pq.ParquetWriter if suffix == "parquet" else pyarrow.csv.CSVWriter)(
+            path, some.schema
+        )
         for _ in range(rows // len(some)):
             writer.write_table(some)
         writer.close()
         # A process of a process: what is started counts as having had the memory of who starts it.
-        program = "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True)"
+        program = (
+            "import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True)"
+        )
         program += "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         command = [sys.executable, "-c", program, *BATCH, path, tmp_path / f"out.{suffix}"]
         peaks.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
@@ -364,10 +410,15 @@ def test_two_runs_do_not_write_to_one_place(tmp_path):
     place.mkdir()
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
     holder = subprocess.Popen(
-        ["flock", "--shared", place, "sh", "-c", "echo held; read line"], stdin=subprocess.PIPE, stdout=-1
+        ["flock", "--shared", place, "sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE,
+        stdout=-1,
     )
     assert holder.stdout.readline() == b"held\n"
-    assert refused(tmp_path / "in.csv", tmp_path / "out.csv") == f"{tmp_path}: another run is writing there"
+    assert (
+        refused(tmp_path / "in.csv", tmp_path / "out.csv")
+        == f"{tmp_path}: another run is writing there"
+    )
     holder.communicate(b"\n")
     batch(tmp_path / "in.csv", tmp_path / "out.csv")
 
@@ -390,12 +441,28 @@ def test_a_regressor_has_neither_labels_nor_classes(tmp_path):
     for name, column in zip("abc", X.T, strict=True):
         edges = quantile_edges(column)
         bounds = float(column.min()), float(column.max())
-        features.append(FeatureInfo(name, None, *bounds, edges.tolist(), bin_shares(column, edges).tolist()))
-    facts = {"name": "width", "features": features, "classes": [], "rows": 150, "metrics": {}, "data": {}}
+        features.append(
+            FeatureInfo(name, None, *bounds, edges.tolist(), bin_shares(column, edges).tolist())
+        )
+    facts = {
+        "name": "width",
+        "features": features,
+        "classes": [],
+        "rows": 150,
+        "metrics": {},
+        "data": {},
+    }
     estimator = LinearRegression().fit(X, y)
     save_model(tmp_path / "model.pkl", estimator, reference=X[:2], **facts)
     (tmp_path / "in.csv").write_text("a,b,c\n5.1,3.5,1.4\n,3.5,1.4\n")
-    batch(tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "model.pkl", "--on-error", "null")
+    batch(
+        tmp_path / "in.csv",
+        tmp_path / "out.csv",
+        "--model",
+        tmp_path / "model.pkl",
+        "--on-error",
+        "null",
+    )
     head, first, second = written(tmp_path / "out.csv")
     assert head == ["a", "b", "c", "prediction"] and second == ["", "3.5", "1.4", ""]
     assert float(first[3]) == pytest.approx(estimator.predict([[5.1, 3.5, 1.4]])[0])
@@ -403,14 +470,18 @@ def test_a_regressor_has_neither_labels_nor_classes(tmp_path):
         tmp_path / "in.csv", tmp_path / "out.csv", "--proba", "--model", tmp_path / "model.pkl"
     )
     (tmp_path / "model.json").unlink()
-    assert "has no card" in refused(tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "model.pkl")
+    assert "has no card" in refused(
+        tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "model.pkl"
+    )
 
 
 def test_progress_is_a_bar_on_a_terminal(tmp_path):
     pyarrow.csv.write_csv(table(1000), tmp_path / "in.csv")
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    subprocess.run([*BATCH, tmp_path / "in.csv", tmp_path / "out.csv"], stderr=theirs, stdout=-1, check=True)
+    subprocess.run(
+        [*BATCH, tmp_path / "in.csv", tmp_path / "out.csv"], stderr=theirs, stdout=-1, check=True
+    )
     os.close(theirs)
     shown = b""
     with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
@@ -423,7 +494,10 @@ def test_progress_is_a_bar_on_a_terminal(tmp_path):
 def test_blocks_are_cut_at_ends_of_line_outside_quotes():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        rows = [["".join(rng.choice(list('ab,"\n'), size=rng.integers(0, 6))) for _ in range(2)] for _ in range(20)]
+        rows = [
+            ["".join(rng.choice(list('ab,"\n'), size=rng.integers(0, 6))) for _ in range(2)]
+            for _ in range(20)
+        ]
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         body = text.getvalue().encode()
@@ -432,14 +506,13 @@ def test_blocks_are_cut_at_ends_of_line_outside_quotes():
         file = io.BytesIO(body[end:])
         blocks = list(iter_blocks(file, int(rng.integers(1, 50))))
         assert b"".join(blocks).rstrip() == body[end:].rstrip()
-        found = [row for block in blocks for row in csv.reader(io.StringIO(block[1:].decode(), newline=""))]
+        found = [
+            row
+            for block in blocks
+            for row in csv.reader(io.StringIO(block[1:].decode(), newline=""))
+        ]
         assert found == [row for row in rows[1:] if row != []]
     assert find_last_line_end(b'\na,"b\n') == 0 and find_last_line_end(b"\na\nb") == 2
-
-
-def member(**changes):
-    row = dict(zip(NAMES, [5.1, 3.5, 1.4, 0.2], strict=True)) | changes
-    return msgspec.json.encode(row).decode()
 
 
 class Stream:
@@ -490,7 +563,10 @@ BAD_LINES = [
     (member(**{NAMES[1]: None}), "Expected `float`, got `null` - at `$.sepal width (cm)`"),
     (member(**{NAMES[1]: True}), "Expected `float`, got `bool` - at `$.sepal width (cm)`"),
     (member().replace("3.5", "NaN"), "JSON is malformed"),
-    (member().replace("3.5", "1e39"), "Expected `float` <= 3.4028234663852886e+38 - at `$.sepal width (cm)`"),
+    (
+        member().replace("3.5", "1e39"),
+        "Expected `float` <= 3.4028234663852886e+38 - at `$.sepal width (cm)`",
+    ),
     (member(label="x"), "Object contains field `label` already"),
     (f'{member()[:-1]},"{NAMES[0]}":5.1}}', "Object contains field `sepal length (cm)` twice"),
 ]
@@ -514,9 +590,13 @@ def test_bad_lines_are_answered_with_null_or_skipped_and_told():
         out, err, status = stream.end()
         answers = [msgspec.json.decode(line) for line in out.splitlines()]
         good = answers if on_error == "skip" else answers[::2]
-        assert [(one["key"], one["prediction"]) for one in good] == [(i, 0) for i in range(len(BAD_LINES))]
+        assert [(one["key"], one["prediction"]) for one in good] == [
+            (i, 0) for i in range(len(BAD_LINES))
+        ]
         if on_error == "null":
-            assert [(one["prediction"], one["label"]) for one in answers[1::2]] == [(None, None)] * len(BAD_LINES)
+            assert [(one["prediction"], one["label"]) for one in answers[1::2]] == [
+                (None, None)
+            ] * len(BAD_LINES)
             assert answers[5][NAMES[0]] == 5.1  # what has members keeps them
         told = [line for line in err.splitlines() if line.startswith("stdin: ")]
         for i, (line, (_, says)) in enumerate(zip(told, BAD_LINES, strict=True)):
@@ -550,7 +630,9 @@ def test_whoever_does_not_read_on_ends_a_stream_without_a_word():
 
 def test_the_service_and_the_batch_give_the_same_numbers(call, tmp_path):
     data = table(300)
-    rows = [list(row) for row in zip(*(data.column(name).to_pylist() for name in NAMES), strict=True)]
+    rows = [
+        list(row) for row in zip(*(data.column(name).to_pylist() for name in NAMES), strict=True)
+    ]
     body = msgspec.json.encode({"features": rows, "outputs": ["label", "probability"]})
     answer = call("POST", "/predict", body, {"Content-Type": "application/json"}).json
     pq.write_table(data, tmp_path / "in.parquet")

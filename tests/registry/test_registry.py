@@ -22,11 +22,9 @@ from mlflow import MlflowClient
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
-from conftest import JSON, PROGRAM, ROOT, environment, free_port, wait_until
+from helpers import JSON, PROGRAM, ROOT, Call, environment, facts, free_port, wait_until
 from serving.model.model import save_model
 from serving.registry import main
-from test_model import facts
-from test_unpickle import Call
 
 X = load_iris().data
 FILES = ("model.pkl", "model.json")
@@ -37,7 +35,12 @@ BIN = Path(sys.executable).parent
 def run(directory, *command, **names):
     """Run a program of the checkout in `directory`; return its status, what it printed, and what it said of faults."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=directory, env=environment(**names), capture_output=True, text=True, timeout=120
+        [sys.executable, *command],
+        cwd=directory,
+        env=environment(**names),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -49,7 +52,11 @@ def registry(monkeypatch, capsys):
     def do(directory, command, *words, **names):
         for name, value in names.items():
             monkeypatch.setenv(name, value)
-        model = ["--model", str(directory / "model.pkl")] if command in ("register", "pull", "push") else []
+        model = (
+            ["--model", str(directory / "model.pkl")]
+            if command in ("register", "pull", "push")
+            else []
+        )
         try:
             main([command, *words, *model])
             status = 0
@@ -71,7 +78,9 @@ def background():
     def start(command, url, cwd):
         # Its workers are its children: in a session of its own, all of them end with it.
         with (cwd / "server.log").open("w") as log:
-            started.append(subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True))
+            started.append(
+                subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, start_new_session=True)
+            )
         wait_until(lambda: urllib.request.urlopen(url, timeout=5).status == 200, 90)
 
     yield start
@@ -84,8 +93,22 @@ def background():
 def server(background, tmp_path_factory):
     """Return the address of a real MLflow server, with SQLite and local artifacts, and the directory of those."""
     directory, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    command = [BIN / "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", "sqlite:///mlflow.db", "--artifacts-destination", directory / "artifacts"]
+    command = [
+        BIN / "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        "sqlite:///mlflow.db",
+        "--artifacts-destination",
+        directory / "artifacts",
+    ]
     background(command, f"http://127.0.0.1:{port}/health", directory)
     return f"http://127.0.0.1:{port}", directory / "artifacts"
 
@@ -97,7 +120,9 @@ def trained(tmp_path_factory):
     for name in ("good", "worse"):
         directory = tmp_path_factory.mktemp(name)
         for file in (*PROGRAM, "train.py"):
-            (shutil.copytree if (ROOT / file).is_dir() else shutil.copy)(ROOT / file, directory / file)
+            (shutil.copytree if (ROOT / file).is_dir() else shutil.copy)(
+                ROOT / file, directory / file
+            )
         checkouts.append(directory)
     script = checkouts[1] / "train.py"
     script.write_text(script.read_text().replace(*WORSE))
@@ -110,7 +135,13 @@ def registered(server, trained):
     url, _ = server
     for number, directory in enumerate(trained, 1):
         status, said, _ = run(
-            directory, "train.py", "--register", "iris", "--min-accuracy", "0.5", MLFLOW_TRACKING_URI=url
+            directory,
+            "train.py",
+            "--register",
+            "iris",
+            "--min-accuracy",
+            "0.5",
+            MLFLOW_TRACKING_URI=url,
         )
         assert status == 0
         version = digest(directory / "model.pkl")[:12]
@@ -173,10 +204,17 @@ def test_a_version_says_all_that_is_known_of_it(registered, trained):
     }
     assert found["parameters"]["max_iter"] == "200"
     assert found["metrics"]["held_out.accuracy"] == card["metrics"]["held_out"]["accuracy"]
-    assert found["metrics"]["cross_validation.accuracy"] == card["metrics"]["cross_validation"]["accuracy"]
+    assert (
+        found["metrics"]["cross_validation.accuracy"]
+        == card["metrics"]["cross_validation"]["accuracy"]
+    )
     assert found["run_tags"].items() >= card["data"].items()
-    assert found["inputs"] == [{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 4]}}]
-    assert found["outputs"] == [{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]
+    assert found["inputs"] == [
+        {"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1, 4]}}
+    ]
+    assert found["outputs"] == [
+        {"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}
+    ]
     assert found["example"] == [row["features"] for row in card["reference"]]
     assert found["picture"] == "confusion_matrix.png"
 
@@ -206,21 +244,35 @@ def test_from_two_versions_to_a_served_champion_and_back(
         assert status == 0, fault
         return said, fault
 
-    assert do("promote", "models:/iris/1", "--alias", "champion")[0] == "champion of iris is version 1\n"
+    assert (
+        do("promote", "models:/iris/1", "--alias", "champion")[0]
+        == "champion of iris is version 1\n"
+    )
     refused = "refused: its accuracy on the held-out rows is 0.8667, the other's 1.0000; champion stays at version 1"
     assert_refused(
-        deployed, "promote", "models:/iris/2", "--alias", "champion", contains=refused, MLFLOW_TRACKING_URI=registered
+        deployed,
+        "promote",
+        "models:/iris/2",
+        "--alias",
+        "champion",
+        contains=refused,
+        MLFLOW_TRACKING_URI=registered,
     )
     assert do("pull", "models:/iris@champion")[0].endswith(
         ": version 1 of iris, " + digest(trained[0] / "model.pkl")[:12] + "\n"
     )
-    assert contents(deployed).items() >= {name: (trained[0] / name).read_bytes() for name in FILES}.items()
+    assert (
+        contents(deployed).items()
+        >= {name: (trained[0] / name).read_bytes() for name in FILES}.items()
+    )
 
     answers = {}
     for number, directory in enumerate(trained, 1):
         do("pull", f"models:/iris/{number}")
         service = serve(deployed)
-        answer = service.call("POST", "/predict", msgspec.json.encode({"features": X.tolist()}), JSON)
+        answer = service.call(
+            "POST", "/predict", msgspec.json.encode({"features": X.tolist()}), JSON
+        )
         assert answer.headers["X-Model-Version"] == digest(directory / "model.pkl")[:12]
         answers[number] = answer.json["prediction"]
         assert answers[number] == pyfunc(registered, f"models:/iris/{number}")
@@ -229,15 +281,23 @@ def test_from_two_versions_to_a_served_champion_and_back(
     said, fault = do("promote", "models:/iris/2", "--alias", "champion", "--force")
     assert fault == "FORCED: its accuracy on the held-out rows is 0.8667, the other's 1.0000\n"
     assert said == "champion of iris is version 2, it was 1\n"
-    assert do("promote", "models:/iris/1", "--alias", "champion") == ("champion of iris is version 1, it was 2\n", "")
+    assert do("promote", "models:/iris/1", "--alias", "champion") == (
+        "champion of iris is version 1, it was 2\n",
+        "",
+    )
     do("pull", "models:/iris@champion")
     assert digest(deployed / "model.pkl") == digest(trained[0] / "model.pkl")
     lines = [line.split() for line in do("list", "iris")[0].splitlines()[1:]]
     versions = [digest(directory / "model.pkl")[:12] for directory in trained]
-    assert lines == [["2", versions[1], "0.8667", "0.8600"], ["1", versions[0], "1.0000", "0.9600", "champion"]]
+    assert lines == [
+        ["2", versions[1], "0.8667", "0.8600"],
+        ["1", versions[0], "1.0000", "0.9600", "champion"],
+    ]
 
 
-def test_what_is_not_there_is_said_in_one_line_and_the_old_files_stay(registered, deployed, assert_refused):
+def test_what_is_not_there_is_said_in_one_line_and_the_old_files_stay(
+    registered, deployed, assert_refused
+):
     for words, text in (
         (["pull", "models:/iris@nobody"], "alias nobody not found"),
         (["pull", "models:/iris/77"], "Model Version (name=iris, version=77) not found"),
@@ -250,8 +310,13 @@ def test_what_is_not_there_is_said_in_one_line_and_the_old_files_stay(registered
 
 
 def test_a_server_that_is_not_there_is_said_in_one_line(deployed, assert_refused):
-    nobody = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-    assert_refused(deployed, "pull", "models:/iris@champion", contains="Connection refused", **nobody)
+    nobody = {
+        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    }
+    assert_refused(
+        deployed, "pull", "models:/iris@champion", contains="Connection refused", **nobody
+    )
     assert_refused(deployed, "register", "iris", contains="Connection refused", **nobody)
 
 
@@ -259,7 +324,9 @@ class Cut(BaseHTTPRequestHandler):
     """Passes requests on, but ends the connection in the middle of what `half` names."""
 
     def do_GET(self):
-        with urllib.request.urlopen(urllib.request.Request(self.server.behind + self.path)) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(self.server.behind + self.path)
+        ) as answer:
             body = answer.read()
         self.send_response(200)
         for name in ("Content-Type", "Content-Length"):
@@ -281,7 +348,10 @@ def test_a_connection_cut_in_the_middle_of_a_file_leaves_the_old_ones(
     with ThreadingHTTPServer(("127.0.0.1", 0), Cut) as proxy:
         proxy.behind, proxy.half, proxy.cuts = registered, half, 0
         Thread(target=proxy.serve_forever, daemon=True).start()
-        names = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+        names = {
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        }
         assert_refused(deployed, "pull", "models:/iris/1", contains=half, **names)
         assert proxy.cuts
         proxy.half = "nothing"
@@ -292,7 +362,11 @@ def test_a_connection_cut_in_the_middle_of_a_file_leaves_the_old_ones(
 @pytest.fixture
 def stored(server, registered, trained):
     """Return where the server keeps our files of version 2; what is done to them there is undone."""
-    [path] = [path for path in server[1].rglob("model.pkl") if digest(path) == digest(trained[1] / "model.pkl")]
+    [path] = [
+        path
+        for path in server[1].rglob("model.pkl")
+        if digest(path) == digest(trained[1] / "model.pkl")
+    ]
     yield path.parent
     for name in FILES:
         shutil.copy(trained[1] / name, path.parent / name)
@@ -302,8 +376,14 @@ def stored(server, registered, trained):
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-100]), "models:/iris/2: the SHA-256 of {} is "),
-        (lambda path: path.write_bytes((ROOT / path.name).read_bytes()), "models:/iris/2: the SHA-256 of {} is "),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-100]),
+            "models:/iris/2: the SHA-256 of {} is ",
+        ),
+        (
+            lambda path: path.write_bytes((ROOT / path.name).read_bytes()),
+            "models:/iris/2: the SHA-256 of {} is ",
+        ),
         (lambda path: path.unlink(), "models:/iris/2 has no {}"),
     ],
     ids=["half-written", "of another version", "missing"],
@@ -312,11 +392,16 @@ def test_a_spoilt_artifact_is_refused_and_the_old_files_stay(
     registered, stored, deployed, assert_refused, name, spoil, text
 ):
     spoil(stored / name)
-    for words in (["pull", "models:/iris/2"], ["promote", "models:/iris/2", "--alias", "champion", "--force"]):
+    for words in (
+        ["pull", "models:/iris/2"],
+        ["promote", "models:/iris/2", "--alias", "champion", "--force"],
+    ):
         assert_refused(deployed, *words, contains=text.format(name), MLFLOW_TRACKING_URI=registered)
 
 
-def test_a_hostile_file_is_refused_even_where_the_tags_agree(registered, stored, deployed, assert_refused, tmp_path):
+def test_a_hostile_file_is_refused_even_where_the_tags_agree(
+    registered, stored, deployed, assert_refused, tmp_path
+):
     joblib.dump(Call(os.system, f"touch {tmp_path / 'marker'}"), stored / "model.pkl")
     card, right = (stored / "model.json").read_text(), f'"sha256": "{digest(stored / "model.pkl")}"'
     (stored / "model.json").write_text(re.sub('"sha256": "[0-9a-f]{64}"', right, card, count=1))
@@ -326,14 +411,18 @@ def test_a_hostile_file_is_refused_even_where_the_tags_agree(registered, stored,
         client.set_model_version_tag("iris", "2", tag, digest(stored / name))
     text = "models:/iris/2: model.pkl: not a model that can be served: UnpicklingError: it imports posix.system"
     try:
-        assert_refused(deployed, "pull", "models:/iris/2", contains=text, MLFLOW_TRACKING_URI=registered)
+        assert_refused(
+            deployed, "pull", "models:/iris/2", contains=text, MLFLOW_TRACKING_URI=registered
+        )
         assert not (tmp_path / "marker").exists()
     finally:
         for tag, value in tags.items():
             client.set_model_version_tag("iris", "2", tag, value)
 
 
-def test_what_was_measured_on_other_rows_is_not_compared(registered, deployed, registry, assert_refused):
+def test_what_was_measured_on_other_rows_is_not_compared(
+    registered, deployed, registry, assert_refused
+):
     at = {"MLFLOW_TRACKING_URI": registered}
     card = (deployed / "model.json").read_text()
     of_other_rows = re.sub('"held_out_sha256": "..', '"held_out_sha256": "00', card)
@@ -345,7 +434,9 @@ def test_what_was_measured_on_other_rows_is_not_compared(registered, deployed, r
         assert status == 0 and said.endswith(f" as version {number} of other\n"), fault
     promote = ["promote", "models:/other/2", "--alias", "champion"]
     assert registry(deployed, "promote", "models:/other/1", "--alias", "champion", **at)[0] == 0
-    text = "refused: the two were not measured on the same held-out rows; champion stays at version 1"
+    text = (
+        "refused: the two were not measured on the same held-out rows; champion stays at version 1"
+    )
     assert_refused(deployed, *promote, contains=text, **at)
     status, _, fault = registry(deployed, *promote, "--force", **at)
     assert (status, fault) == (0, "FORCED: the two were not measured on the same held-out rows\n")
@@ -355,7 +446,12 @@ def test_what_was_measured_on_other_rows_is_not_compared(registered, deployed, r
 def regression(tmp_path):
     """Return a directory with a model that has no classes, and no accuracy."""
     estimator = LinearRegression().fit(X, X[:, 0])
-    save_model(tmp_path / "model.pkl", estimator, reference=X[::50], **facts(estimator) | {"metrics": {"r2": 0.9}})
+    save_model(
+        tmp_path / "model.pkl",
+        estimator,
+        reference=X[::50],
+        **facts(estimator) | {"metrics": {"r2": 0.9}},
+    )
     return tmp_path
 
 
@@ -365,15 +461,22 @@ def test_a_model_without_an_accuracy_is_a_version_like_any_other_but_compared_wi
     at = {"MLFLOW_TRACKING_URI": registered}
     for number in (1, 2):
         model = ["--model", regression / "model.pkl"]
-        status, said, fault = run(ROOT, "-m", "serving.registry", "register", "lengths", *model, **at)
+        status, said, fault = run(
+            ROOT, "-m", "serving.registry", "register", "lengths", *model, **at
+        )
         assert status == 0 and said.endswith(f" as version {number} of lengths\n"), fault
     assert registry(regression, "promote", "models:/lengths/1", "--alias", "champion", **at)[0] == 0
     text = "refused: the two were not measured on the same held-out rows"
-    assert_refused(regression, "promote", "models:/lengths/2", "--alias", "champion", contains=text, **at)
+    assert_refused(
+        regression, "promote", "models:/lengths/2", "--alias", "champion", contains=text, **at
+    )
     assert registry(regression, "pull", "models:/lengths/2", **at)[0] == 0
     lines = registry(regression, "list", "lengths", **at)[1].splitlines()
     version = digest(regression / "model.pkl")[:12]
-    assert lines[1:] == [f"2        {version}  nan       nan", f"1        {version}  nan       nan     champion"]
+    assert lines[1:] == [
+        f"2        {version}  nan       nan",
+        f"1        {version}  nan       nan     champion",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -381,7 +484,9 @@ def amazon(background, tmp_path_factory):
     """Return what boto3 needs to find S3 and SageMaker as moto's server has them."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     background(
-        [BIN / "moto_server", "-H", "127.0.0.1", "-p", port], url + "/moto-api/", tmp_path_factory.mktemp("moto")
+        [BIN / "moto_server", "-H", "127.0.0.1", "-p", port],
+        url + "/moto-api/",
+        tmp_path_factory.mktemp("moto"),
     )
     return {"AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "eu-central-1"} | dict.fromkeys(
         ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test"
@@ -397,7 +502,9 @@ def test_sagemaker_has_it_to_approve_and_serves_what_was_pushed(
     for name, value in amazon.items():
         monkeypatch.setenv(name, value)
     s3, sagemaker = boto3.client("s3"), boto3.client("sagemaker")
-    s3.create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.create_bucket(
+        Bucket="models", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
     for number in (1, 2):  # the group is made once
         status, said, fault = registry(deployed, "push", "models", "--image", IMAGE)
         assert (status, fault) == (0, "")
@@ -416,7 +523,9 @@ def test_sagemaker_has_it_to_approve_and_serves_what_was_pushed(
         bucket, _, key = url.removeprefix("s3://").partition("/")
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
-    metrics = msgspec.json.decode(stored(about["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]))
+    metrics = msgspec.json.decode(
+        stored(about["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"])
+    )
     card = msgspec.json.decode((deployed / "model.json").read_bytes())
     accuracy = metrics["multiclass_classification_metrics"]["accuracy"]
     assert accuracy["value"] == card["metrics"]["cross_validation"]["accuracy"]
@@ -425,21 +534,33 @@ def test_sagemaker_has_it_to_approve_and_serves_what_was_pushed(
     unpacked = tmp_path / "opt" / "ml" / "model"
     assert contents(unpacked) == {name: (deployed / name).read_bytes() for name in FILES}
     (deployed / "model.pkl").unlink()
-    inside = container["Environment"] | {"MODEL_PATH": f"{tmp_path}{container['Environment']['MODEL_PATH']}"}
-    answer = serve(deployed, **inside).call("POST", "/invocations", b"5.1,3.5,1.4,0.2\n", {"Content-Type": "text/csv"})
+    inside = container["Environment"] | {
+        "MODEL_PATH": f"{tmp_path}{container['Environment']['MODEL_PATH']}"
+    }
+    answer = serve(deployed, **inside).call(
+        "POST", "/invocations", b"5.1,3.5,1.4,0.2\n", {"Content-Type": "text/csv"}
+    )
     assert (answer.status, answer.body) == (200, b"0\n")
     sagemaker.update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
-    assert sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Approved"
+    assert (
+        sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Approved"
+    )
 
 
-def test_the_metrics_of_a_model_without_an_accuracy_are_pushed_as_they_are(amazon, regression, registry, monkeypatch):
+def test_the_metrics_of_a_model_without_an_accuracy_are_pushed_as_they_are(
+    amazon, regression, registry, monkeypatch
+):
     for name, value in amazon.items():
         monkeypatch.setenv(name, value)
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="lengths", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.create_bucket(
+        Bucket="lengths", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
     assert registry(regression, "push", "lengths", "--image", IMAGE)[0] == 0
     key = f"test/{digest(regression / 'model.pkl')[:12]}/metrics.json"
-    assert msgspec.json.decode(s3.get_object(Bucket="lengths", Key=key)["Body"].read()) == {"r2": 0.9}
+    assert msgspec.json.decode(s3.get_object(Bucket="lengths", Key=key)["Body"].read()) == {
+        "r2": 0.9
+    }
 
 
 def test_what_amazon_refuses_is_said_in_one_line(amazon, deployed, assert_refused):

@@ -13,15 +13,36 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 import serving.monitoring.telemetry
 from app import create_app
-from conftest import ARTICLE, JSON, ROOT, environment, free_port, gunicorn, in_process, over_http, wait_until
-from serving.monitoring.telemetry import DURATION_BUCKETS, IN_FLIGHT_COLUMN, PID_COLUMN, STEP_SECONDS, WINDOW_STEPS
-from test_app import NAMES, SETOSA, VERSION, VIRGINICA, assert_json, predict
+from helpers import (
+    ARTICLE,
+    JSON,
+    NAMES,
+    ROOT,
+    SETOSA,
+    VERSION,
+    VIRGINICA,
+    assert_json,
+    environment,
+    free_port,
+    gunicorn,
+    in_process,
+    over_http,
+    predict,
+    scrape,
+    wait_until,
+)
+from serving.monitoring.telemetry import (
+    DURATION_BUCKETS,
+    IN_FLIGHT_COLUMN,
+    PID_COLUMN,
+    STEP_SECONDS,
+    WINDOW_STEPS,
+)
 
 X, y = load_iris(return_X_y=True)
 
@@ -37,18 +58,10 @@ def call(app):
     return lambda *request: in_process(app, *request)
 
 
-def scrape(call):
-    """Return each sample as {(name, its labels in the order of their names): value}."""
-    answer = call("GET", "/metrics")
-    assert (answer.status, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/plain")
-    samples = [s for family in text_string_to_metric_families(answer.body.decode()) for s in family.samples]
-    found = {(s.name, *(s.labels[name] for name in sorted(s.labels))): s.value for s in samples}
-    assert len(found) == len(samples)
-    return found
-
-
 def feedback(call, prediction, actual):
-    return call("POST", "/feedback", msgspec.json.encode({"prediction": prediction, "actual": actual}), JSON)
+    return call(
+        "POST", "/feedback", msgspec.json.encode({"prediction": prediction, "actual": actual}), JSON
+    )
 
 
 def test_each_request_is_counted_and_timed(call):
@@ -59,7 +72,11 @@ def test_each_request_is_counted_and_timed(call):
     call("GET", "/nothing")
     call("BREW", "/coffee")
     found = scrape(call)
-    counts = {labels: n - before.get(labels, 0) for labels, n in found.items() if labels[0] == "http_requests_total"}
+    counts = {
+        labels: n - before.get(labels, 0)
+        for labels, n in found.items()
+        if labels[0] == "http_requests_total"
+    }
     assert {labels[1:]: n for labels, n in counts.items() if n} == {
         ("POST", "/predict", "200"): 1,
         ("POST", "/predict", "400"): 1,
@@ -70,7 +87,10 @@ def test_each_request_is_counted_and_timed(call):
     }
     assert found["http_request_duration_seconds_count", "/predict"] == 2
     assert found["http_request_duration_seconds_count", "other"] == 3
-    buckets = [found["http_request_duration_seconds_bucket", str(le), "/predict"] for le in DURATION_BUCKETS]
+    buckets = [
+        found["http_request_duration_seconds_bucket", str(le), "/predict"]
+        for le in DURATION_BUCKETS
+    ]
     assert buckets == sorted(buckets) and buckets[0] < 2 == buckets[-1]
     assert 0 < found["http_request_duration_seconds_sum", "/predict"] < 10
     assert DURATION_BUCKETS[0] <= 100e-6 and DURATION_BUCKETS[-1] >= 10
@@ -93,9 +113,18 @@ def test_rows_classes_and_bins_are_counted(call):
     assert found["rows_total", VERSION] == 5
     classes = [found["predictions_total", str(i), VERSION] for i in range(3)]
     assert classes[2] >= 2 and sum(classes) == 5
-    for name, expected in zip(NAMES, ({"0": 1}, {"above": 1}, {"below": 1}, {"above": 0, "4": 3}), strict=True):
+    for name, expected in zip(
+        NAMES, ({"0": 1}, {"above": 1}, {"below": 1}, {"above": 0, "4": 3}), strict=True
+    ):
         assert expected == {b: found["feature_rows_total", b, name, VERSION] for b in expected}
-        assert sum(n for labels, n in found.items() if labels[0] == "feature_rows_total" and name in labels) == 5
+        assert (
+            sum(
+                n
+                for labels, n in found.items()
+                if labels[0] == "feature_rows_total" and name in labels
+            )
+            == 5
+        )
 
 
 def test_what_was_refused_is_not_counted_as_scored(call):
@@ -108,7 +137,10 @@ def test_the_reference_is_there_to_compare_with(call):
     card = msgspec.json.decode((ROOT / "model.json").read_bytes())
     assert found["model_info", VERSION, "iris"] == 1
     assert found["model_reference_rows", VERSION] == card["rows"] == 150
-    assert found["model_accuracy_reference", VERSION] == card["metrics"]["cross_validation"]["accuracy"]
+    assert (
+        found["model_accuracy_reference", VERSION]
+        == card["metrics"]["cross_validation"]["accuracy"]
+    )
     share = found["feature_reference_share", "0", NAMES[0], VERSION]
     assert share == pytest.approx((150 * card["features"][0]["shares"][0] + 1) / (150 + 7))
     assert found["class_reference_share", "1", VERSION] == pytest.approx(1 / 3)
@@ -175,7 +207,10 @@ def test_counts_are_exact_after_workers_were_killed_and_reloaded(serve):
         return len(service.workers()) == 2 and not set(old) & set(service.workers())
 
     ask()
-    for victims, number in ((service.workers(), signal.SIGKILL), ([service.process.pid], signal.SIGHUP)):
+    for victims, number in (
+        (service.workers(), signal.SIGKILL),
+        ([service.process.pid], signal.SIGHUP),
+    ):
         before = service.workers()
         for pid in victims:
             os.kill(pid, number)
@@ -188,7 +223,9 @@ def test_counts_are_exact_after_workers_were_killed_and_reloaded(serve):
         assert found["rows_total", VERSION] == expected
         assert found["http_request_duration_seconds_count", "/predict"] == expected
         assert found["http_requests_in_flight",] == 1
-        memory = [value for labels, value in found.items() if labels[0] == "process_resident_memory_bytes"]
+        memory = [
+            value for labels, value in found.items() if labels[0] == "process_resident_memory_bytes"
+        ]
         assert len(memory) == 3 and min(memory) > 1e6  # two workers, and who started them
 
 
@@ -239,7 +276,9 @@ def test_a_port_of_their_own_takes_metrics_and_drift_away_from_the_public_one(se
     for path in ("/metrics", "/drift"):
         assert service.call("GET", path).status == 404
         # What a client says of the host is not where it came in.
-        spoofed = service.call("GET", path, None, {"Host": f"localhost:{port}", "Authorization": "Bearer one"})
+        spoofed = service.call(
+            "GET", path, None, {"Host": f"localhost:{port}", "Authorization": "Bearer one"}
+        )
         assert_json(spoofed, 404, {"error": f"GET {path}: Not Found"})
         assert over_http(f"127.0.0.1:{port}", "GET", path).status == 200
     for path in ("/", "/healthz", "/readyz"):
@@ -257,7 +296,9 @@ def test_without_it_a_key_is_asked_for():
 
 
 def test_open_metrics_for_who_asks_for_it(call):
-    answer = call("GET", "/metrics", None, {"Accept": "application/openmetrics-text; version=1.0.0"})
+    answer = call(
+        "GET", "/metrics", None, {"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert answer.body.endswith(b"# EOF\n")
 
@@ -283,7 +324,12 @@ def test_drift_is_quiet_drifting_or_not_said(call):
     predict(call, features=moved(1, X[:, 1].std()))
     found = call("GET", "/drift").json
     assert (found["verdict"], found["model_version"]) == ("drifting", VERSION)
-    assert [feature["verdict"] == "drifting" for feature in found["features"]] == [False, True, False, False]
+    assert [feature["verdict"] == "drifting" for feature in found["features"]] == [
+        False,
+        True,
+        False,
+        False,
+    ]
     assert found["features"][1]["psi"] > found["features"][1]["critical"]
     assert found["features"][1]["live"][-1] > 0  # above everything that was seen
 
@@ -327,9 +373,15 @@ def test_the_window_holds_what_came_in_its_steps(steps):
     telemetry.rows[:] = 0
     with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
         for step in steps:
-            patch.setattr(serving.monitoring.telemetry.time, "monotonic", lambda step=step: float(step * STEP_SECONDS))
+            patch.setattr(
+                serving.monitoring.telemetry.time,
+                "monotonic",
+                lambda step=step: float(step * STEP_SECONDS),
+            )
             telemetry.record_predictions(X[:1], [0])
-        assert telemetry.drift_report()["rows"] == sum(step > steps[-1] - WINDOW_STEPS for step in steps)
+        assert telemetry.drift_report()["rows"] == sum(
+            step > steps[-1] - WINDOW_STEPS for step in steps
+        )
 
 
 def test_a_window_is_of_all_workers(serve):
@@ -342,15 +394,24 @@ def test_a_window_is_of_all_workers(serve):
 def test_feedback_is_counted_by_what_was_said_and_what_was_so(call):
     assert_json(feedback(call, [0, 1, 2, 1], [0, 1, 1, 1]), 200, {"counted": 4})
     assert_json(feedback(call, [0], [0]), 200, {"counted": 1})
-    found = {labels[1:]: n for labels, n in scrape(call).items() if labels[0] == "feedback_total" and n}
-    assert found == {("0", VERSION, "0"): 2, ("1", VERSION, "1"): 2, ("1", VERSION, "2"): 1}  # actual, predicted
+    found = {
+        labels[1:]: n for labels, n in scrape(call).items() if labels[0] == "feedback_total" and n
+    }
+    assert found == {
+        ("0", VERSION, "0"): 2,
+        ("1", VERSION, "1"): 2,
+        ("1", VERSION, "2"): 1,
+    }  # actual, predicted
 
 
 FEEDBACK_FAULTS = {
     "empty": (b"", "The body is empty"),
     "no members": (b"{}", "Object missing required field `prediction`"),
     "no truth": (b'{"prediction":[0]}', "Object missing required field `actual`"),
-    "no rows": (b'{"prediction":[],"actual":[]}', "Expected at least 1 values, got 0 - at `$.prediction`"),
+    "no rows": (
+        b'{"prediction":[],"actual":[]}',
+        "Expected at least 1 values, got 0 - at `$.prediction`",
+    ),
     "fewer": (b'{"prediction":[0,1],"actual":[0]}', "Expected 2 values, got 1 - at `$.actual`"),
     "not a class": (
         b'{"prediction":[0,3],"actual":[0,1]}',
@@ -360,10 +421,22 @@ FEEDBACK_FAULTS = {
         b'{"prediction":[0],"actual":[-1]}',
         "Expected a class of the model - at `$.actual[0]`",
     ),
-    "a label": (b'{"prediction":["setosa"],"actual":[0]}', "Expected `int`, got `str` - at `$.prediction[0]`"),
-    "a bool": (b'{"prediction":[true],"actual":[0]}', "Expected `int`, got `bool` - at `$.prediction[0]`"),
-    "unknown member": (b'{"prediction":[0],"actual":[0],"x":1}', "Object contains unknown field `x`"),
-    "twice": (b'{"prediction":[0],"actual":[0],"actual":[1]}', "Object contains field `actual` twice"),
+    "a label": (
+        b'{"prediction":["setosa"],"actual":[0]}',
+        "Expected `int`, got `str` - at `$.prediction[0]`",
+    ),
+    "a bool": (
+        b'{"prediction":[true],"actual":[0]}',
+        "Expected `int`, got `bool` - at `$.prediction[0]`",
+    ),
+    "unknown member": (
+        b'{"prediction":[0],"actual":[0],"x":1}',
+        "Object contains unknown field `x`",
+    ),
+    "twice": (
+        b'{"prediction":[0],"actual":[0],"actual":[1]}',
+        "Object contains field `actual` twice",
+    ),
     "not UTF-8": (b'{"prediction":[0],"actual":[0],"\xff":1}', "The body is not UTF-8"),
 }
 
@@ -381,9 +454,14 @@ def test_feedback_has_the_limits_of_a_prediction():
     assert_json(answer, 413, {"error": "Expected at most 2 rows, got 3 - at `$.actual`"})
 
 
-@pytest.mark.parametrize(("classes", "one"), [(["a", "b", "c"], "c"), ([True, False], False), ([0.0, 1.0, 2.0], 1.0)])
+@pytest.mark.parametrize(
+    ("classes", "one"), [(["a", "b", "c"], "c"), ([True, False], False), ([0.0, 1.0, 2.0], 1.0)]
+)
 def test_classes_of_any_type_are_counted_and_a_card_is_not_needed(tmp_path, classes, one):
-    joblib.dump(LogisticRegression(max_iter=500).fit(X, np.array(classes)[y % len(classes)]), tmp_path / "model.pkl")
+    joblib.dump(
+        LogisticRegression(max_iter=500).fit(X, np.array(classes)[y % len(classes)]),
+        tmp_path / "model.pkl",
+    )
     app = create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
     call = lambda *request: in_process(app, *request)  # noqa: E731
     prediction = predict(call, features=[SETOSA, VIRGINICA]).json["prediction"]
@@ -391,7 +469,12 @@ def test_classes_of_any_type_are_counted_and_a_card_is_not_needed(tmp_path, clas
     found = scrape(call)
     version = app.extensions["model"].version
     assert sum(found["predictions_total", str(value), version] for value in set(prediction)) == 2
-    assert sum(n for labels, n in found.items() if labels[0] == "feedback_total" and str(one) in labels) == 2
+    assert (
+        sum(
+            n for labels, n in found.items() if labels[0] == "feedback_total" and str(one) in labels
+        )
+        == 2
+    )
     drift = call("GET", "/drift").json
     assert (drift["verdict"], drift["features"], drift["classes"]) == ("no reference", [], None)
 
@@ -418,15 +501,29 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 def test_a_request_is_one_line_of_json_without_its_features(serve):
     service = serve(WEB_CONCURRENCY="1")
     headers = JSON | {"X-Request-ID": "abc", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
-    service.call("POST", "/predict", b'{"features":[[5.125, 3.5, 1.4, 0.2], [5.125, 3.5, 1.4, 0.2]]}', headers)
-    service.call("POST", "/predict", b'{"features":[[5.125, 3.5, "9.75", 0.2]]}', JSON | {"traceparent": f"00-{TRACE}"})
-    service.call("GET", "/secret-path?and=query", None, {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01x"})
+    service.call(
+        "POST",
+        "/predict",
+        b'{"features":[[5.125, 3.5, 1.4, 0.2], [5.125, 3.5, 1.4, 0.2]]}',
+        headers,
+    )
+    service.call(
+        "POST",
+        "/predict",
+        b'{"features":[[5.125, 3.5, "9.75", 0.2]]}',
+        JSON | {"traceparent": f"00-{TRACE}"},
+    )
+    service.call(
+        "GET", "/secret-path?and=query", None, {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01x"}
+    )
     service.call("GET", "/healthz")
     service.call("GET", "/metrics")
     service.stop()
     good, bad, missing = lines(service)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", good.pop("time"))
-    assert 0 < good.pop("ms") < 1e4 and re.fullmatch(r"POST /predict 200 in [0-9.]+ ms", good.pop("message"))
+    assert 0 < good.pop("ms") < 1e4 and re.fullmatch(
+        r"POST /predict 200 in [0-9.]+ ms", good.pop("message")
+    )
     assert good == {
         "level": "INFO",
         "logger": "serving.monitoring.telemetry",
@@ -455,7 +552,10 @@ def test_probes_that_fail_are_not_quiet(caplog):
         call("GET", "/readyz")
         call("GET", "/metrics")
     records = [record for record in caplog.records if record.name == "serving.monitoring.telemetry"]
-    assert [(record.levelname, record.status) for record in records] == [("ERROR", 503), ("INFO", 401)]
+    assert [(record.levelname, record.status) for record in records] == [
+        ("ERROR", 503),
+        ("INFO", 401),
+    ]
 
 
 def test_an_error_is_logged_with_its_traceback_and_its_request(serve, checkout):
@@ -470,7 +570,10 @@ def test_an_error_is_logged_with_its_traceback_and_its_request(serve, checkout):
     service.stop()
     [error] = lines(service, "app")
     assert (error["level"], error["request_id"]) == ("ERROR", "abc")
-    assert "ZeroDivisionError: division by zero" in error["exc_info"] and "in broken" in error["exc_info"]
+    assert (
+        "ZeroDivisionError: division by zero" in error["exc_info"]
+        and "in broken" in error["exc_info"]
+    )
     [line] = lines(service)
     assert (line["level"], line["status"], line["request_id"]) == ("ERROR", 500, "abc")
 

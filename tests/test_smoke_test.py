@@ -9,9 +9,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
-from conftest import environment
+from helpers import environment, facts
 from serving.model.model import save_model
-from test_model import facts
 
 X, y = load_iris(return_X_y=True)
 
@@ -19,7 +18,9 @@ X, y = load_iris(return_X_y=True)
 def check(cwd, address, **names):
     """Run the check of the program in `cwd`; return its status and what it says."""
     command = [sys.executable, "-m", "serving.smoke_test", f"http://{address}"]
-    done = subprocess.run(command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -47,13 +48,18 @@ def test_a_service_of_another_model_fails_and_both_versions_are_named(serve, che
     status, said = check(checkout, service.address)
     version = service.call("GET", "/readyz").headers["X-Model-Version"]
     assert status == 1
-    assert f"readiness: expected 200 from version {card.sha256[:12]}, got 200 from {version}" in said
+    assert (
+        f"readiness: expected 200 from version {card.sha256[:12]}, got 200 from {version}" in said
+    )
 
 
 def test_the_card_is_the_one_of_model_path(serve, checkout, tmp_path):
     service = serve(checkout)
     card = save_model(
-        tmp_path / "other.pkl", other := LogisticRegression(C=0.001).fit(X, y), reference=X[::50], **facts(other)
+        tmp_path / "other.pkl",
+        other := LogisticRegression(C=0.001).fit(X, y),
+        reference=X[::50],
+        **facts(other),
     )
     status, said = check(checkout, service.address, MODEL_PATH=str(tmp_path / "other.pkl"))
     assert status == 1 and f"readiness: expected 200 from version {card.sha256[:12]}" in said
@@ -61,7 +67,10 @@ def test_the_card_is_the_one_of_model_path(serve, checkout, tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('"prediction": 0', '"prediction": 1'), ('"probability": [\n        0.9', '"probability": [\n        0.8')],
+    [
+        ('"prediction": 0', '"prediction": 1'),
+        ('"probability": [\n        0.9', '"probability": [\n        0.8'),
+    ],
 )
 def test_an_answer_that_differs_fails(serve, checkout, old, new):
     text = (checkout / "model.json").read_text()
@@ -80,4 +89,7 @@ def test_a_key_is_sent_where_one_is_set(serve, checkout):
 
 def test_a_service_that_is_not_there_fails_in_one_line(checkout):
     status, said = check(checkout, "127.0.0.1:9")
-    assert (status, said) == (1, "http://127.0.0.1:9: <urlopen error [Errno 111] Connection refused>\n")
+    assert (status, said) == (
+        1,
+        "http://127.0.0.1:9: <urlopen error [Errno 111] Connection refused>\n",
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from conftest import ROOT, environment, git
+from helpers import ROOT, environment, git
 
 BIN = Path(sys.executable).parent
 OTHER = ("max_iter=200", "max_iter=200, C=0.01")  # of LogisticRegression, in train.py
@@ -19,8 +19,14 @@ def dvc(clone):
     """Return a function that runs dvc in a fresh clone, and returns what it prints."""
 
     def run(*words):
-        env = environment(PATH=f"{BIN}:/usr/bin:/bin", HOME=str(clone.parent), DVC_GLOBAL_CONFIG_DIR=str(clone.parent))
-        done = subprocess.run([BIN / "dvc", *words], cwd=clone, env=env, capture_output=True, text=True, timeout=120)
+        env = environment(
+            PATH=f"{BIN}:/usr/bin:/bin",
+            HOME=str(clone.parent),
+            DVC_GLOBAL_CONFIG_DIR=str(clone.parent),
+        )
+        done = subprocess.run(
+            [BIN / "dvc", *words], cwd=clone, env=env, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -40,7 +46,9 @@ def test_the_stage_is_reproduced_to_what_is_committed(dvc):
     # Another processor may round the coefficients otherwise; the libraries' versions are this environment's.
     for name in ("name", "estimator", "features", "classes", "rows", "metrics", "data"):
         assert again[name] == committed[name]
-    assert (dvc.clone / "evaluation/held_out.csv").read_bytes() == (ROOT / "evaluation/held_out.csv").read_bytes()
+    assert (dvc.clone / "evaluation/held_out.csv").read_bytes() == (
+        ROOT / "evaluation/held_out.csv"
+    ).read_bytes()
     assert dvc("status") == "Data and pipelines are up to date.\n"
     assert "didn't change, skipping" in dvc("repro")
 
@@ -62,6 +70,9 @@ def test_a_change_is_trained_and_compared_with_the_last_commit(dvc):
     assert plot["revisions"] == ["workspace", "HEAD"]
     for revision, actual, predicted in (("HEAD", 30, 30), ("workspace", 30, 26)):
         rows = [row for row in plot["content"]["data"]["values"] if row["rev"] == revision]
-        assert len(rows) == actual and sum(row["actual"] == row["predicted"] for row in rows) == predicted
+        assert (
+            len(rows) == actual
+            and sum(row["actual"] == row["predicted"] for row in rows) == predicted
+        )
     dvc("plots", "show")
     assert "Rows held out" in (dvc.clone / "dvc_plots/index.html").read_text()

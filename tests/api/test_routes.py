@@ -1,6 +1,5 @@
 """Whole responses. With SERVICE_URL set, the first part is put to that service, such as the image."""
 
-import hashlib
 import json
 import re
 
@@ -13,23 +12,18 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 
 from app import DEFAULTS, ConfigurationError, create_app, parse_api_keys, settings_from_env
-from conftest import ARTICLE, JSON, ROOT, in_process
-
-VERSION = hashlib.sha256((ROOT / "model.pkl").read_bytes()).hexdigest()[:12]
-NAMES = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
-SETOSA = [5.1, 3.5, 1.4, 0.2]
-VIRGINICA = [6.3, 3.3, 6.0, 2.5]
-
-
-def assert_json(answer, status, members):
-    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
-    assert answer.json == members
-    assert answer.body.count(b"\n") == 1 and answer.body.endswith(b"\n")
-    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
-
-
-def predict(call, **members):
-    return call("POST", "/predict", msgspec.json.encode(members), JSON)
+from helpers import (
+    ARTICLE,
+    JSON,
+    NAMES,
+    ROOT,
+    SETOSA,
+    VERSION,
+    VIRGINICA,
+    assert_json,
+    in_process,
+    predict,
+)
 
 
 def test_the_articles_request_is_answered_as_in_the_article(call):
@@ -45,7 +39,9 @@ def test_many_rows_are_answered_as_by_the_estimator_itself(call):
     answer = predict(call, features=rows.tolist(), outputs=["probability"])
     assert answer.status == 200
     assert answer.json["prediction"] == estimator.predict(rows).tolist()
-    np.testing.assert_allclose(answer.json["probability"], estimator.predict_proba(rows), rtol=1e-12)
+    np.testing.assert_allclose(
+        answer.json["probability"], estimator.predict_proba(rows), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2]])
@@ -69,23 +65,44 @@ FAULTS = {
     "no body": (b"", "The body is empty"),
     "not JSON": (b"hello", "JSON is malformed: invalid character (byte 0)"),
     "cut off": (b'{"features":[5.1', "Input data was truncated"),
-    "more than JSON": (ARTICLE + b"x", f"JSON is malformed: trailing characters (byte {len(ARTICLE) + 1})"),
+    "more than JSON": (
+        ARTICLE + b"x",
+        f"JSON is malformed: trailing characters (byte {len(ARTICLE) + 1})",
+    ),
     "not an object": (b"[5.1,3.5,1.4,0.2]", "Expected `object`, got `array`"),
     "NaN": (b'{"features":[NaN,1,1,1]}', MALFORMED),
     "Infinity": (b'{"features":[Infinity,1,1,1]}', MALFORMED),
     "1e999": (b'{"features":[1,1e999,1,1]}', "Number out of range - at `$.features[1]`"),
-    "400 digits": (b'{"features":[' + b"9" * 400 + b",1,1,1]}", "Number out of range - at `$.features[0]`"),
+    "400 digits": (
+        b'{"features":[' + b"9" * 400 + b",1,1,1]}",
+        "Number out of range - at `$.features[0]`",
+    ),
     "beyond float32": (
         b'{"features":[1,1,-1e39,1]}',
         "Expected `float` >= -3.4028234663852886e+38 - at `$.features[2]`",
     ),
-    "bool": (b'{"features":[[1,1,1,true]]}', "Expected `float`, got `bool` - at `$.features[0][3]`"),
-    "string": (b'{"features":[[1,1,1,"1"]]}', "Expected `float`, got `str` - at `$.features[0][3]`"),
-    "null": (b'{"features":[[1,1,1,null]]}', "Expected `float`, got `null` - at `$.features[0][3]`"),
-    "bool alone": (b'{"features":[true,1,1,1]}', "Expected `float | object | array`, got `bool` - at `$.features[0]`"),
+    "bool": (
+        b'{"features":[[1,1,1,true]]}',
+        "Expected `float`, got `bool` - at `$.features[0][3]`",
+    ),
+    "string": (
+        b'{"features":[[1,1,1,"1"]]}',
+        "Expected `float`, got `str` - at `$.features[0][3]`",
+    ),
+    "null": (
+        b'{"features":[[1,1,1,null]]}',
+        "Expected `float`, got `null` - at `$.features[0][3]`",
+    ),
+    "bool alone": (
+        b'{"features":[true,1,1,1]}',
+        "Expected `float | object | array`, got `bool` - at `$.features[0]`",
+    ),
     "3 features": (b'{"features":[1,1,1]}', "Expected 4 numbers, got 3 - at `$.features`"),
     "5 features": (b'{"features":[1,1,1,1,1]}', "Expected 4 numbers, got 5 - at `$.features`"),
-    "ragged": (b'{"features":[[1,1,1,1],[1,1,1]]}', "Expected 4 numbers, got 3 - at `$.features[1]`"),
+    "ragged": (
+        b'{"features":[[1,1,1,1],[1,1,1]]}',
+        "Expected 4 numbers, got 3 - at `$.features[1]`",
+    ),
     "no rows": (b'{"features":[]}', "Expected at least one row - at `$.features`"),
     "an empty row": (b'{"features":[[]]}', "Expected 4 numbers, got 0 - at `$.features[0]`"),
     "a row and a number": (
@@ -93,18 +110,25 @@ FAULTS = {
         "Expected rows of one kind, or numbers alone - at `$.features[1]`",
     ),
     "no features": (b"{}", "Object missing required field `features`"),
-    "features a string": (b'{"features":"x"}', "Expected `object | array`, got `str` - at `$.features`"),
+    "features a string": (
+        b'{"features":"x"}',
+        "Expected `object | array`, got `str` - at `$.features`",
+    ),
     "missing name": (
         b'{"features":{"sepal length (cm)":1}}',
         "Object missing required field `sepal width (cm)` - at `$.features`",
     ),
-    "unknown name": (b'{"features":[{"x":1}]}', "Object contains unknown field `x` - at `$.features[0]`"),
+    "unknown name": (
+        b'{"features":[{"x":1}]}',
+        "Object contains unknown field `x` - at `$.features[0]`",
+    ),
     "name's value": (
         b'{"features":[{"sepal length (cm)":"1"}]}',
         "Expected `float`, got `str` - at `$.features[0].sepal length (cm)`",
     ),
     "duplicate name": (
-        msgspec.json.encode({"features": dict(zip(NAMES, SETOSA, strict=True))})[:-2] + b',"petal width (cm)":1}}',
+        msgspec.json.encode({"features": dict(zip(NAMES, SETOSA, strict=True))})[:-2]
+        + b',"petal width (cm)":1}}',
         "Object contains field `petal width (cm)` twice",
     ),
     "duplicate member": (
@@ -120,10 +144,22 @@ FAULTS = {
         ARTICLE[:-1] + b',"' + b"x" * 9999 + b'":1}',
         f"Object contains unknown field `{'x' * 119} ... {'x' * 99}`",
     ),
-    "unknown output": (ARTICLE[:-1] + b',"outputs":["x"]}', "Invalid enum value 'x' - at `$.outputs[0]`"),
-    "outputs null": (ARTICLE[:-1] + b',"outputs":null}', "Expected `array`, got `null` - at `$.outputs`"),
-    "deep arrays": (b'{"features":' + b"[" * 100_000, "Expected `float`, got `array` - at `$.features[0][0]`"),
-    "deep objects": (b'{"features":' * 50_000, "Object contains unknown field `features` - at `$.features`"),
+    "unknown output": (
+        ARTICLE[:-1] + b',"outputs":["x"]}',
+        "Invalid enum value 'x' - at `$.outputs[0]`",
+    ),
+    "outputs null": (
+        ARTICLE[:-1] + b',"outputs":null}',
+        "Expected `array`, got `null` - at `$.outputs`",
+    ),
+    "deep arrays": (
+        b'{"features":' + b"[" * 100_000,
+        "Expected `float`, got `array` - at `$.features[0][0]`",
+    ),
+    "deep objects": (
+        b'{"features":' * 50_000,
+        "Object contains unknown field `features` - at `$.features`",
+    ),
     "deep unknown": (b'{"x":' + b"[" * 100_000, "Object contains unknown field `x`"),
     "not UTF-8": (b'{"features":{"\xff":1}}', "The body is not UTF-8"),
     "UTF-16": (ARTICLE.decode().encode("utf-16"), "JSON is malformed: invalid character (byte 0)"),
@@ -157,7 +193,12 @@ def test_another_media_type_is_415(call, headers, message):
 
 
 def test_a_charset_is_no_other_media_type(call):
-    assert call("POST", "/predict", ARTICLE, {"Content-Type": "application/json; charset=utf-8"}).status == 200
+    assert (
+        call(
+            "POST", "/predict", ARTICLE, {"Content-Type": "application/json; charset=utf-8"}
+        ).status
+        == 200
+    )
 
 
 def test_ten_thousand_rows_are_one_request_and_one_more_is_413(call):
@@ -201,9 +242,16 @@ def test_the_index_lists_every_route_and_describes_the_model(call):
     answer = call("GET", "/")
     routes = {(route["method"], route["path"]) for route in answer.json["routes"]}
     rules = create_app().url_map.iter_rules()
-    assert routes == {(method, rule.rule) for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert routes == {
+        (method, rule.rule) for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
     assert all(route["does"] for route in answer.json["routes"])
-    model = {"name": "iris", "version": VERSION, "features": NAMES, "classes": ["setosa", "versicolor", "virginica"]}
+    model = {
+        "name": "iris",
+        "version": VERSION,
+        "features": NAMES,
+        "classes": ["setosa", "versicolor", "virginica"],
+    }
     assert_json(answer, 200, {"status": "alive", "model": model, "routes": answer.json["routes"]})
 
 
@@ -226,10 +274,14 @@ def test_another_request_id_is_replaced(call, sent):
 def test_a_key_opens(sent):
     app = create_app(API_KEYS="one, two,\u00fcber")
     header = sent.encode().decode("latin-1")  # as a server hands bytes on
-    assert in_process(app, "POST", "/predict", ARTICLE, JSON | {"Authorization": header}).status == 200
+    assert (
+        in_process(app, "POST", "/predict", ARTICLE, JSON | {"Authorization": header}).status == 200
+    )
 
 
-@pytest.mark.parametrize("sent", [None, "", "one", "Bearer", "Bearer ", "Bearer on", "Bearer one,two", "Basic one"])
+@pytest.mark.parametrize(
+    "sent", [None, "", "one", "Bearer", "Bearer ", "Bearer on", "Bearer one,two", "Basic one"]
+)
 def test_without_a_key_only_probes_answer(sent):
     app = create_app(API_KEYS="one,two")
     headers = {} if sent is None else {"Authorization": sent}
@@ -237,7 +289,9 @@ def test_without_a_key_only_probes_answer(sent):
         answer = in_process(app, method, path, ARTICLE, JSON | headers)
         assert_json(answer, 401, {"error": "Expected Authorization: Bearer with a valid key"})
         assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert in_process(app, "GET", "/healthz").status == in_process(app, "GET", "/readyz").status == 200
+    assert (
+        in_process(app, "GET", "/healthz").status == in_process(app, "GET", "/readyz").status == 200
+    )
 
 
 def test_an_unforeseen_error_is_a_500_that_tells_nothing(caplog):
@@ -261,7 +315,9 @@ def test_not_ready_is_503_with_the_reason_and_alive_all_the_same():
 
 
 def test_settings_come_from_the_environment():
-    assert settings_from_env({"MAX_ROWS": "5", "MODEL_PATH": "x", "API_KEYS": "", "OTHER": "1"}) == {
+    assert settings_from_env(
+        {"MAX_ROWS": "5", "MODEL_PATH": "x", "API_KEYS": "", "OTHER": "1"}
+    ) == {
         "MAX_ROWS": 5,
         "MODEL_PATH": "x",
     }
@@ -270,7 +326,9 @@ def test_settings_come_from_the_environment():
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "ten", "1e3", "\u0663", "9" * 19])
 def test_a_limit_is_a_whole_number_above_0(text):
-    with pytest.raises(ConfigurationError, match=r"MAX_ROWS: expected a whole number above 0, got "):
+    with pytest.raises(
+        ConfigurationError, match=r"MAX_ROWS: expected a whole number above 0, got "
+    ):
         settings_from_env({"MAX_ROWS": text})
 
 
@@ -287,10 +345,13 @@ anything = st.recursive(
 )
 requests = st.fixed_dictionaries(
     {"features": st.one_of(rows, st.lists(rows | named | numbers, max_size=3), named, anything)},
-    optional={"outputs": st.lists(st.sampled_from(["label", "probability", "x"]), max_size=3) | anything},
+    optional={
+        "outputs": st.lists(st.sampled_from(["label", "probability", "x"]), max_size=3) | anything
+    },
 )
 good = st.lists(
-    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=4, max_size=4), min_size=1
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=4, max_size=4),
+    min_size=1,
 )
 bodies = st.one_of(
     st.binary(),
@@ -313,7 +374,11 @@ def test_no_body_at_all_makes_a_500(body):
 @given(good)
 def test_every_finite_float32_is_answered(features):
     answer = in_process(
-        APP, "POST", "/predict", msgspec.json.encode({"features": features, "outputs": ["probability"]}), JSON
+        APP,
+        "POST",
+        "/predict",
+        msgspec.json.encode({"features": features, "outputs": ["probability"]}),
+        JSON,
     )
     assert answer.status == 200
     assert len(answer.json["prediction"]) == len(features)

@@ -13,10 +13,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
-from conftest import JSON, ROOT, free_port, in_process, wait_until
+from helpers import JSON, ROOT, facts, free_port, in_process, scrape, wait_until
 from serving.model.model import load_model, save_model, write_files_atomically
-from test_model import facts
-from test_telemetry import scrape
 
 X, y = load_iris(return_X_y=True)
 OLD = load_model(ROOT / "model.pkl")
@@ -70,7 +68,9 @@ class Client(threading.Thread):
                 connection.request("POST", "/predict", BODY, JSON)
                 response = connection.getresponse()
                 answer = msgspec.json.decode(response.read())
-                self.answers.append((response.status, response.getheader("X-Model-Version"), answer["prediction"]))
+                self.answers.append(
+                    (response.status, response.getheader("X-Model-Version"), answer["prediction"])
+                )
             except OSError as error:
                 self.faults.append(error)
                 connection.close()
@@ -88,7 +88,9 @@ def test_versions_turn_over_under_load_and_no_request_is_lost_or_mixed(serve, ch
         put(checkout, pairs[version][0])
         turn_over(service)
         done = sum(len(client.answers) for client in clients)
-        wait_until(partial(lambda n: sum(len(client.answers) for client in clients) > n + 100, done))
+        wait_until(
+            partial(lambda n: sum(len(client.answers) for client in clients) > n + 100, done)
+        )
         assert served(service) == version
     for client in clients:
         client.stopped = True
@@ -108,8 +110,16 @@ def requests(service):
 
 BAD = {
     "cut off": ("model.pkl", lambda content: content[:500], "its SHA-256 is "),
-    "without its card's digest": ("model.json", lambda content: b"{}", "its card model.json cannot be read: "),
-    "nobody foresaw": ("model.json", lambda c: re.sub(rb'"edges": [^]]*', b'"edges": [', c, count=1), "list index"),
+    "without its card's digest": (
+        "model.json",
+        lambda content: b"{}",
+        "its card model.json cannot be read: ",
+    ),
+    "nobody foresaw": (
+        "model.json",
+        lambda c: re.sub(rb'"edges": [^]]*', b'"edges": [', c, count=1),
+        "list index",
+    ),
 }
 
 
@@ -128,10 +138,16 @@ def test_a_bad_new_file_leaves_the_old_version_serving_and_says_so(serve, checko
             assert str(checkout) not in answer.body.decode()
         assert service.call("POST", "/predict", BODY, JSON).json["prediction"] == pairs[old][1]
         assert scrape(service.call)["model_last_reload_successful",] == 0
-    lines = [line["message"] for line in map(msgspec.json.decode, service.log.splitlines()) if line["level"] == "ERROR"]
+    lines = [
+        line["message"]
+        for line in map(msgspec.json.decode, service.log.splitlines())
+        if line["level"] == "ERROR"
+    ]
     for line, (_, _, text) in zip(lines, BAD.values(), strict=True):
         assert line.startswith(f"not reloaded, version {old} serves on: ") and text in line
-    assert scrape(service.call)["rows_total", old] == (1 + len(BAD)) * len(ROWS)  # nothing that was counted is lost
+    assert scrape(service.call)["rows_total", old] == (1 + len(BAD)) * len(
+        ROWS
+    )  # nothing that was counted is lost
 
     put(checkout, pairs[new][0])
     turn_over(service)
@@ -163,7 +179,9 @@ def test_requests_count_on_and_rows_are_the_new_versions_own(app, checkout, pair
     assert found["http_requests_total", "POST", "/predict", "200"] == 2
     # A worker of the old version that is still at work counts where the new ones do.
     in_process(app, "POST", "/predict", BODY, JSON)
-    assert scrape(partial(in_process, served))["http_requests_total", "POST", "/predict", "200"] == 3
+    assert (
+        scrape(partial(in_process, served))["http_requests_total", "POST", "/predict", "200"] == 3
+    )
     assert scrape(partial(in_process, served))["rows_total", new] == len(ROWS)
 
 
@@ -178,11 +196,17 @@ def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
     put(checkout, [*pairs.values()][1][0])
     assert reload_app(app) is app
     answer = in_process(app, "GET", "/readyz")
-    assert answer.status == 200 and answer.json["reload"].endswith(f"MODEL_SHA256 asks for {OLD.sha256}")
+    assert answer.status == 200 and answer.json["reload"].endswith(
+        f"MODEL_SHA256 asks for {OLD.sha256}"
+    )
 
 
 def test_another_card_of_the_same_model_is_taken(app, checkout):
     path = checkout / "model.json"
-    path.write_text(path.read_text().replace('"label": "setosa"', '"label": "bristle-pointed iris"'))
-    answer = in_process(reload_app(app), "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON)
+    path.write_text(
+        path.read_text().replace('"label": "setosa"', '"label": "bristle-pointed iris"')
+    )
+    answer = in_process(
+        reload_app(app), "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON
+    )
     assert answer.json["label"] == ["bristle-pointed iris"]

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from scipy.stats import chi2
 
-from conftest import ROOT
-from test_monitoring import promql, promtool, series
+from helpers import ROOT
+from manifests import promql, promtool, series
 
 ROLLOUT = ROOT / "k8s" / "components" / "rollout"
 TEMPLATE = yaml.safe_load((ROLLOUT / "analysistemplate.yaml").read_text())["spec"]
@@ -21,11 +21,16 @@ WINDOW = 15
 
 def classes(role, *rows):
     """Return the counters of a role that predicts so many rows of each class a minute."""
-    return [series("predictions_total", n, role=role, model_version=role, **{"class": i}) for i, n in enumerate(rows)]
+    return [
+        series("predictions_total", n, role=role, model_version=role, **{"class": i})
+        for i, n in enumerate(rows)
+    ]
 
 
 def bins(role, name, *rows):
-    return [series("feature_rows_total", n, role=role, feature=name, bin=i) for i, n in enumerate(rows)]
+    return [
+        series("feature_rows_total", n, role=role, feature=name, bin=i) for i, n in enumerate(rows)
+    ]
 
 
 def requests(role, good, bad=0, slow=0):
@@ -35,7 +40,10 @@ def requests(role, good, bad=0, slow=0):
     if bad:
         found.append(series("http_requests_total", bad, method="POST", status=500, **labels))
     buckets = {"0.001": good - slow, "1": good - slow, "2.5": good, "+Inf": good}
-    return found + [series("http_request_duration_seconds_bucket", n, le=le, **labels) for le, n in buckets.items()]
+    return found + [
+        series("http_request_duration_seconds_bucket", n, le=le, **labels)
+        for le, n in buckets.items()
+    ]
 
 
 def measure(directory, name, inputs):
@@ -46,7 +54,9 @@ def measure(directory, name, inputs):
 
 def verdict(name, result):
     """Return what the conditions of a metric make of an answer; but for `&&` they are Python as they stand."""
-    conditions = [METRICS[name][f"{kind}Condition"].replace("&&", "and") for kind in ("success", "failure")]
+    conditions = [
+        METRICS[name][f"{kind}Condition"].replace("&&", "and") for kind in ("success", "failure")
+    ]
     success, failure = (eval(condition, {"len": len, "result": result}) for condition in conditions)
     assert not (success and failure)
     return "good" if success else "bad" if failure else "no answer"
@@ -66,7 +76,11 @@ CASES = {
         "no answer": [[], requests("canary", 0)],
     },
     "class-mix": {
-        "good": [classes("canary", 200, 150, 150), classes("canary", 90, 75, 60), classes("canary", 4e5, 35e4, 25e4)],
+        "good": [
+            classes("canary", 200, 150, 150),
+            classes("canary", 90, 75, 60),
+            classes("canary", 4e5, 35e4, 25e4),
+        ],
         "bad": [classes("canary", 100, 0, 0), classes("canary", 50, 25, 125)],
         "no answer": [[], classes("canary", 0, 0, 0), classes("canary", 1, 0, 60)],
     },
@@ -81,7 +95,12 @@ CASES = {
 @promtool
 @pytest.mark.parametrize(
     ("name", "expected", "canary"),
-    [(name, expected, canary) for name, cases in CASES.items() for expected in cases for canary in cases[expected]],
+    [
+        (name, expected, canary)
+        for name, cases in CASES.items()
+        for expected in cases
+        for canary in cases[expected]
+    ],
 )
 def test_the_canary_is_judged(tmp_path, name, expected, canary):
     assert verdict(name, measure(tmp_path, name, STABLE + canary)) == expected
@@ -94,7 +113,9 @@ def test_its_psi_is_the_formulas(tmp_path, rows):
     stable, canary = np.array(other) * WINDOW, np.array(rows) * WINDOW
     s, c = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (stable, canary))
     expected = [np.sum((c - s) * np.log(c / s))]
-    np.testing.assert_allclose(measure(tmp_path, "class-mix", STABLE + classes("canary", *rows)), expected)
+    np.testing.assert_allclose(
+        measure(tmp_path, "class-mix", STABLE + classes("canary", *rows)), expected
+    )
     feature = bins("stable", "x", *other) + bins("canary", "x", *rows)
     np.testing.assert_allclose(measure(tmp_path, "feature-shares", feature), expected)
 
@@ -107,10 +128,16 @@ def test_a_thousand_rows_keep_chance_below_what_is_bad():
 @promtool
 def test_the_rules_are_as_prometheus_wants_them(tmp_path):
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULE))
-    subprocess.run(["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"], check=True)
+    subprocess.run(
+        ["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"],
+        check=True,
+    )
 
 
 def test_what_is_asked_for_is_recorded():
     recorded = {rule["record"] for group in RULE["groups"] for rule in group["rules"]}
-    asked = {re.search(r"[a-z0-9_]+(:[a-z0-9_]+)+", m["provider"]["prometheus"]["query"])[0] for m in METRICS.values()}
+    asked = {
+        re.search(r"[a-z0-9_]+(:[a-z0-9_]+)+", m["provider"]["prometheus"]["query"])[0]
+        for m in METRICS.values()
+    }
     assert asked <= recorded

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, environment, git, wait_until
+from helpers import ROOT, environment, git, wait_until
 
 BIN = Path(sys.executable).parent
-SECTION = re.search(r"\n## The model's life\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-ROWS = [re.split(r"(?<!\\)\|", line)[1:-1] for line in re.findall(r"^\|.*$", SECTION, re.MULTILINE)][2:]
+SECTION = re.search(
+    r"\n## The model's life\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL
+)[1]
+ROWS = [
+    re.split(r"(?<!\\)\|", line)[1:-1] for line in re.findall(r"^\|.*$", SECTION, re.MULTILINE)
+][2:]
 LIFE = {step.strip(): re.findall("`([^`]+)`", commands) for step, commands, _ in ROWS}
 CHANGE = ("max_iter=200", "max_iter=300")  # another version, and no worse
 
@@ -22,10 +26,18 @@ def do(clone, serve):
     """Return a function that runs a command beside a service and returns what it prints; its `step` runs a step's."""
 
     def run(command):
-        command = command.replace("PID", str(service.process.pid)).replace("localhost:5000", service.address)
-        env = environment(PATH=f"{BIN}:/usr/bin:/bin", HOME=str(clone.parent), DVC_GLOBAL_CONFIG_DIR=str(clone.parent))
+        command = command.replace("PID", str(service.process.pid)).replace(
+            "localhost:5000", service.address
+        )
+        env = environment(
+            PATH=f"{BIN}:/usr/bin:/bin",
+            HOME=str(clone.parent),
+            DVC_GLOBAL_CONFIG_DIR=str(clone.parent),
+        )
         workers = set(service.workers())
-        done = subprocess.run(["bash", "-c", command], cwd=clone, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=clone, env=env, capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         if command.startswith("kill"):
             wait_until(lambda: len(service.workers()) == 2 and not workers & set(service.workers()))
@@ -67,5 +79,7 @@ def test_each_command_of_the_table_does_what_it_says(clone, do):
     assert json.loads(drift)["model_version"] == second
     assert do.step("Roll back")[0] == "champion of iris is version 1, it was 2\n"
     assert do.version() == first
-    status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    status = subprocess.run(
+        ["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
     assert "??" not in status  # what all this leaves behind is ignored

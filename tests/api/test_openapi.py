@@ -9,23 +9,36 @@ from jsonschema import Draft202012Validator, ValidationError
 
 import serving
 from app import create_app
-from conftest import JSON, ROOT, in_process
-from test_app import VERSION
+from helpers import JSON, ROOT, VERSION, in_process
 
 APP = create_app()
 DOCUMENT = in_process(APP, "GET", "/openapi.json").json
-OPERATIONS = {f"{method.upper()} {path}": (method, path) for path, item in DOCUMENT["paths"].items() for method in item}
+OPERATIONS = {
+    f"{method.upper()} {path}": (method, path)
+    for path, item in DOCUMENT["paths"].items()
+    for method in item
+}
 POSTS = [name for name in OPERATIONS if name.startswith("POST")]
-NAMED = {"model": "iris", "version": VERSION, "file": "start.js", "endpoint": "1", "deployed_model": "2"}
+NAMED = {
+    "model": "iris",
+    "version": VERSION,
+    "file": "start.js",
+    "endpoint": "1",
+    "deployed_model": "2",
+}
 
 
 def test_the_file_is_what_is_answered():
-    assert json.loads((ROOT / "docs/openapi.json").read_text()) == DOCUMENT, "make openapi writes it"
+    assert json.loads((ROOT / "docs/openapi.json").read_text()) == DOCUMENT, (
+        "make openapi writes it"
+    )
 
 
 def test_it_has_every_route_and_no_other():
     rules = APP.url_map.iter_rules()
-    routes = {f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}}
+    routes = {
+        f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
     assert OPERATIONS.keys() == {re.sub("<(.+?)>", r"{\1}", route) for route in routes}
     ids = [DOCUMENT["paths"][path][method]["operationId"] for method, path in OPERATIONS.values()]
     assert len(set(ids)) == len(ids)
@@ -40,7 +53,9 @@ def test_each_example_is_as_the_schema_says_and_so_is_its_answer(name):
     method, path = OPERATIONS[name]
     operation = DOCUMENT["paths"][path][method]
     told = operation["responses"]["200"]["content"]
-    for mimetype, content in operation.get("requestBody", {"content": {None: None}})["content"].items():
+    for mimetype, content in operation.get("requestBody", {"content": {None: None}})[
+        "content"
+    ].items():
         body, headers = None, {}
         if mimetype:
             assert_conforms(content["example"], content["schema"])
@@ -65,7 +80,9 @@ def test_each_refusal_is_as_the_schema_says(name):
     ]:
         answer = in_process(APP, "POST", path.format(**NAMED), body, headers)
         assert answer.status == status
-        assert_conforms(answer.json, responses[str(status)]["content"]["application/json"]["schema"])
+        assert_conforms(
+            answer.json, responses[str(status)]["content"]["application/json"]["schema"]
+        )
 
 
 @pytest.mark.parametrize(
@@ -82,21 +99,32 @@ def test_each_refusal_is_as_the_schema_says(name):
         [[1, 2, 3, 1e39]],
     ],
 )
-@pytest.mark.parametrize(("path", "member"), [("/predict", "features"), ("/v1/models/{model}:predict", "instances")])
+@pytest.mark.parametrize(
+    ("path", "member"), [("/predict", "features"), ("/v1/models/{model}:predict", "instances")]
+)
 def test_what_is_refused_the_schema_refuses_as_well(path, member, rows):
     schema = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert_conforms({member: [[1, 2, 3, 4]]}, schema)
     with pytest.raises(ValidationError):
         assert_conforms({member: rows}, schema)
-    assert in_process(APP, "POST", path.format(**NAMED), json.dumps({member: rows}), JSON).status == 400
+    assert (
+        in_process(APP, "POST", path.format(**NAMED), json.dumps({member: rows}), JSON).status
+        == 400
+    )
 
 
 def test_with_keys_it_says_so_and_is_as_closed_as_the_rest():
     app = create_app(API_KEYS="one")
-    assert in_process(app, "GET", "/openapi.json").status == in_process(app, "GET", "/docs").status == 401
+    assert (
+        in_process(app, "GET", "/openapi.json").status
+        == in_process(app, "GET", "/docs").status
+        == 401
+    )
     document = in_process(app, "GET", "/openapi.json", None, {"Authorization": "Bearer one"}).json
     assert document["security"] == [{"key": []}]
-    assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert document["components"]["securitySchemes"] == {
+        "key": {"type": "http", "scheme": "bearer"}
+    }
     assert "security" not in DOCUMENT
 
 
@@ -107,21 +135,31 @@ def test_what_has_a_port_of_its_own_is_not_here():
 
 def test_its_version_is_the_projects():
     assert DOCUMENT["info"] == {"title": "iris", "version": serving.__version__}
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == serving.__version__
+    assert (
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        == serving.__version__
+    )
 
 
 def test_the_page_stands_on_its_own_under_a_strict_policy():
     page = in_process(APP, "GET", "/docs")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
-    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
-    assert policy["default-src"] == "'none'" and policy["script-src"] == policy["style-src"] == "'self'"
+    policy = dict(
+        part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; ")
+    )
+    assert (
+        policy["default-src"] == "'none'"
+        and policy["script-src"] == policy["style-src"] == "'self'"
+    )
     assert b"//" not in page.body and b"<script>" not in page.body and b"style=" not in page.body
     parts = re.findall(rb'(?:src|href)="(docs/[^"]+)"', page.body)
     assert len(parts) == 4
     for part in parts:
         answer = in_process(APP, "GET", f"/{part.decode()}")
         assert answer.status == 200 and answer.body
-        kind = {"js": "text/javascript", "css": "text/css", "png": "image/png"}[part.decode().rpartition(".")[2]]
+        kind = {"js": "text/javascript", "css": "text/css", "png": "image/png"}[
+            part.decode().rpartition(".")[2]
+        ]
         assert answer.headers["Content-Type"].partition(";")[0] == kind
     for other in ("/docs/", "/docs/swagger-ui.js", "/docs/x", "/docs/..%2fflask_swagger_ui.py"):
         assert in_process(APP, "GET", other).status == 404

@@ -14,19 +14,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from conftest import ROOT
+from helpers import ROOT, Call
 from serving.model.model import ModelError, load_model
 from serving.model.unpickling import restricted_loads
-
-
-class Call:
-    """Pickles as a call of `function`."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 def dumped(value):
@@ -49,7 +39,12 @@ def named(module, name):
 
 @pytest.mark.parametrize(
     "wrap",
-    [lambda x: x, hidden, lambda x: hidden(np.array([x], dtype=object)), lambda x: hidden({"a": [x]})],
+    [
+        lambda x: x,
+        hidden,
+        lambda x: hidden(np.array([x], dtype=object)),
+        lambda x: hidden({"a": [x]}),
+    ],
     ids=["bare", "in an estimator", "in an array of objects", "in a dict"],
 )
 @pytest.mark.parametrize(
@@ -101,7 +96,10 @@ def test_what_is_not_on_the_list_cannot_be_named(module, name):
 
 
 def test_what_is_on_the_list_can():
-    assert restricted_loads(named("sklearn.linear_model._logistic", "LogisticRegression")) is LogisticRegression
+    assert (
+        restricted_loads(named("sklearn.linear_model._logistic", "LogisticRegression"))
+        is LogisticRegression
+    )
     assert restricted_loads(named("numpy", "log1p")) is np.log1p
 
 
@@ -116,7 +114,9 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path, length):
 
 
 @given(st.integers(0, len(PICKLED) - 1), st.integers(0, 255))
-def test_a_changed_byte_is_refused_in_one_line_or_loads_an_estimator(tmp_path_factory, position, byte):
+def test_a_changed_byte_is_refused_in_one_line_or_loads_an_estimator(
+    tmp_path_factory, position, byte
+):
     path = tmp_path_factory.mktemp("changed") / "model.pkl"
     path.write_bytes(PICKLED[:position] + bytes([byte]) + PICKLED[position + 1 :])
     try:

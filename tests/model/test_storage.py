@@ -28,25 +28,11 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import all_estimators
 
 from app import create_app
-from conftest import JSON, ROOT, in_process
+from helpers import JSON, ROOT, facts, in_process
 from serving.model.linear import as_linear_classifier
-from serving.model.model import ClassInfo, FeatureInfo, Model, ModelError, load_model, save_model
+from serving.model.model import Model, ModelError, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
-
-
-def facts(estimator):
-    classes = getattr(estimator, "classes_", ())
-    return {
-        "name": "test",
-        "features": [FeatureInfo(name, "cm", 0, 1, [0, 1], [1]) for name in "abcd"],
-        "classes": [ClassInfo(c, f"class {c}", 0.5) for c in classes.tolist()]
-        if isinstance(classes, np.ndarray)
-        else [],
-        "rows": 1,
-        "metrics": {},
-        "data": {},
-    }
 
 
 def saved(path, estimator):
@@ -79,8 +65,12 @@ TARGETS = {  # of those that do not take one column of three classes
     "TunedThresholdClassifierCV": y > 0,
     "ClassifierChain": np.c_[y > 0, y > 1],
     "GammaRegressor": y + 1,
-    **dict.fromkeys(("CCA", "PLSCanonical", "MultiOutputClassifier", "MultiOutputRegressor"), TWO_COLUMNS),
-    **{name: TWO_COLUMNS for name, _ in all_estimators("regressor") if name.startswith("MultiTask")},
+    **dict.fromkeys(
+        ("CCA", "PLSCanonical", "MultiOutputClassifier", "MultiOutputRegressor"), TWO_COLUMNS
+    ),
+    **{
+        name: TWO_COLUMNS for name, _ in all_estimators("regressor") if name.startswith("MultiTask")
+    },
     "RegressorChain": TWO_COLUMNS,
 }
 
@@ -107,7 +97,9 @@ def test_every_estimator_of_scikit_learn_survives_the_file(tmp_path, estimator, 
     [
         make_pipeline(StandardScaler(), SelectKBest(k=2), LogisticRegression()),
         make_pipeline(FunctionTransformer(np.log1p), SplineTransformer(), Ridge()),
-        make_pipeline(ColumnTransformer([("a", StandardScaler(), slice(0, 2)), ("b", "drop", [2])]), Ridge()),
+        make_pipeline(
+            ColumnTransformer([("a", StandardScaler(), slice(0, 2)), ("b", "drop", [2])]), Ridge()
+        ),
         GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1]}, scoring="accuracy"),
         CalibratedClassifierCV(DecisionTreeClassifier(), method="isotonic"),
         TransformedTargetRegressor(Ridge(), func=np.log1p, inverse_func=np.expm1),
@@ -142,12 +134,17 @@ def test_several_outputs_are_rows_of_predictions(tmp_path):
     fitted = MultiOutputClassifier(LogisticRegression(max_iter=500)).fit(X, TWO_COLUMNS)
     app = app_of(tmp_path, fitted)
     assert ask(app, {"features": X[:2].tolist()}) == {"prediction": fitted.predict(X[:2]).tolist()}
-    assert "no probability" in ask(app, {"features": X[0].tolist(), "outputs": ["probability"]}, 400)["error"]
+    assert (
+        "no probability"
+        in ask(app, {"features": X[0].tolist(), "outputs": ["probability"]}, 400)["error"]
+    )
 
 
 def test_values_outside_a_models_domain_are_the_clients_fault(tmp_path, caplog):
     app = app_of(tmp_path, make_pipeline(FunctionTransformer(np.log), Ridge()).fit(X, y))
-    assert ask(app, {"features": [1, 1, 1, -1]}, 400) == {"error": "The model cannot score these values"}
+    assert ask(app, {"features": [1, 1, 1, -1]}, 400) == {
+        "error": "The model cannot score these values"
+    }
     assert "the estimator refused a request: ValueError in _assert_all_finite" in caplog.text
     assert ask(app, {"features": X[0].tolist()})
 
@@ -157,7 +154,9 @@ def test_an_answer_that_is_not_finite_is_none(tmp_path):
     fitted.coef_ = np.full(4, 1e300)
     app = app_of(tmp_path, fitted)
     features = [X[0].tolist(), [3e38] * 4]
-    assert ask(app, {"features": features}, 400) == {"error": "The model has no finite answer for row 1"}
+    assert ask(app, {"features": features}, 400) == {
+        "error": "The model has no finite answer for row 1"
+    }
 
 
 def test_the_articles_nine_lines_make_a_model_that_is_served(tmp_path, caplog):
@@ -179,9 +178,13 @@ def test_the_articles_nine_lines_make_a_model_that_is_served(tmp_path, caplog):
 
 def test_a_model_fitted_on_a_data_frame_is_served_by_the_cards_names(tmp_path):
     fitted = LogisticRegression(max_iter=500).fit(X, y)
-    fitted.feature_names_in_ = np.array(["a", "b", "c", "d"], dtype=object)  # as pandas would have left it
+    fitted.feature_names_in_ = np.array(
+        ["a", "b", "c", "d"], dtype=object
+    )  # as pandas would have left it
     app = app_of(tmp_path, fitted)
-    assert ask(app, {"features": dict(zip("dcba", X[0][::-1].tolist(), strict=True))}) == {"prediction": [0]}
+    assert ask(app, {"features": dict(zip("dcba", X[0][::-1].tolist(), strict=True))}) == {
+        "prediction": [0]
+    }
 
 
 def app_of(tmp_path, fitted):
@@ -212,7 +215,9 @@ def edit(path, change):
 def test_a_digest_may_be_asked_for(pair):
     digest = load_model(pair).sha256
     assert load_model(pair, digest.upper()).version == digest[:12]
-    with pytest.raises(ModelError, match=f"{pair}: its SHA-256 is {digest}, MODEL_SHA256 asks for 00"):
+    with pytest.raises(
+        ModelError, match=f"{pair}: its SHA-256 is {digest}, MODEL_SHA256 asks for 00"
+    ):
         load_model(pair, "00")
 
 
@@ -220,15 +225,30 @@ def test_a_digest_may_be_asked_for(pair):
     ("change", "message"),
     [
         (lambda card: card.update(sha256="0" * 64), "its card model.json says 0000"),
-        (lambda card: card["libraries"].update({"scikit-learn": "1.0"}), "made with scikit-learn 1.0, but this is"),
+        (
+            lambda card: card["libraries"].update({"scikit-learn": "1.0"}),
+            "made with scikit-learn 1.0, but this is",
+        ),
         (lambda card: card["libraries"].clear(), "made with scikit-learn None, but this is"),
-        (lambda card: card["classes"].pop(), r"its card says classes \[0, 1\], the estimator \[0, 1, 2\]"),
+        (
+            lambda card: card["classes"].pop(),
+            r"its card says classes \[0, 1\], the estimator \[0, 1, 2\]",
+        ),
         (lambda card: card["features"].pop(), "its card says 3 features, the estimator 4"),
         (lambda card: card["reference"].clear(), "fails on its reference rows"),
-        (lambda card: card["reference"][0].update(prediction=1), "does not answer its reference rows"),
-        (lambda card: card["reference"][0].update(probability=[1, 0, 0]), "does not answer its reference rows"),
+        (
+            lambda card: card["reference"][0].update(prediction=1),
+            "does not answer its reference rows",
+        ),
+        (
+            lambda card: card["reference"][0].update(probability=[1, 0, 0]),
+            "does not answer its reference rows",
+        ),
         (lambda card: card.update(x=1), "its card model.json cannot be read: .*unknown field `x`"),
-        (lambda card: card.pop("rows"), "its card model.json cannot be read: .*missing required field `rows`"),
+        (
+            lambda card: card.pop("rows"),
+            "its card model.json cannot be read: .*missing required field `rows`",
+        ),
     ],
 )
 def test_a_card_that_is_not_the_models_is_refused(pair, change, message):
@@ -247,7 +267,9 @@ def test_another_scikit_learns_model_without_a_card_is_refused(tmp_path):
     # Pickled by hand, but for the version that scikit-learn writes into each of its pickles.
     other = re.sub("[0-9]", "0", sklearn.__version__)
     path = tmp_path / "model.pkl"
-    path.write_bytes((ROOT / "model.pkl").read_bytes().replace(sklearn.__version__.encode(), other.encode()))
+    path.write_bytes(
+        (ROOT / "model.pkl").read_bytes().replace(sklearn.__version__.encode(), other.encode())
+    )
     with pytest.raises(ModelError, match=f"made with scikit-learn {other}, but this is"):
         load_model(path)
 
@@ -296,11 +318,17 @@ def linear_classifiers():
 
 @pytest.mark.parametrize("fitted", linear_classifiers())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=arrays(np.float64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.floats(-3e38, 3e38)))
+@given(
+    rows=arrays(
+        np.float64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.floats(-3e38, 3e38)
+    )
+)
 def test_the_coefficients_answer_as_the_estimator_does(fitted, rows):
     model, expected = Model(fitted, "", None), fitted.predict(rows)
     scores = fitted.decision_function(rows).reshape(len(rows), -1)
-    gaps = np.diff(np.sort(np.column_stack([scores, np.zeros((len(rows), int(scores.shape[1] == 1)))])))[:, -1]
+    gaps = np.diff(
+        np.sort(np.column_stack([scores, np.zeros((len(rows), int(scores.shape[1] == 1)))]))
+    )[:, -1]
     # Another order of the same sum may round otherwise: nearer than that, either class is the largest.
     sure = gaps > 1e-14 * (np.abs(rows) @ np.abs(fitted.coef_).T).max(axis=1)
     if not fitted.coef_.std(axis=0).any() and len(fitted.coef_) > 1:
@@ -313,7 +341,9 @@ def test_the_coefficients_answer_as_the_estimator_does(fitted, rows):
         # A score is as exact as the largest of what it sums: beyond that only 0 and 1 can be told apart.
         exact = (np.abs(rows) @ np.abs(fitted.coef_).T).max(axis=1) < 1e6
         exact |= sure & (gaps > 1e3)
-        one_by_one = np.concatenate([model.probabilities(rows[i : i + 1]) for i in range(len(rows))])
+        one_by_one = np.concatenate(
+            [model.probabilities(rows[i : i + 1]) for i in range(len(rows))]
+        )
         for answer in (model.probabilities(rows), one_by_one):
             np.testing.assert_allclose(answer[exact], shares[exact], atol=1e-8)
             np.testing.assert_allclose(answer.sum(axis=1), 1)
@@ -350,7 +380,9 @@ def test_a_sparse_classifier_is_served():
 
 def test_coefficients_that_answer_otherwise_than_the_estimator_are_noticed(tmp_path):
     path = tmp_path / "model.pkl"
-    fitted = LinearSVC(max_iter=100_000).fit(X, y)  # no probabilities, which would be noticed as well
+    fitted = LinearSVC(max_iter=100_000).fit(
+        X, y
+    )  # no probabilities, which would be noticed as well
     save_model(path, fitted, reference=X[::50], **facts(fitted))
     model = load_model(path)
     model.estimator.intercept_ = model.estimator.intercept_[::-1] * 1e3

@@ -7,12 +7,14 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from conftest import ROOT
-from test_deploy import ARGO, CUSTOM, OVERLAYS, RENDERED, documents
+from helpers import ROOT
+from manifests import ARGO, CUSTOM, OVERLAYS, RENDERED, documents
 
 CRDS = os.environ.get("CRDS")
 pytestmark = pytest.mark.skipif(not CRDS, reason="needs CRDs: make test-crds")
-OBJECTS = [one for overlay in OVERLAYS for one in RENDERED[overlay] if CUSTOM.search(one["apiVersion"])]
+OBJECTS = [
+    one for overlay in OVERLAYS for one in RENDERED[overlay] if CUSTOM.search(one["apiVersion"])
+]
 OBJECTS += [*ARGO, *documents(ROOT / "k8s/components/ab/httproute.yaml")]
 
 
@@ -58,7 +60,9 @@ def test_it_is_what_its_definition_says(schemas, one):
     if key not in schemas:
         pytest.skip(f"no definition of {one['kind']} in {CRDS}")
     validator = Draft202012Validator(schemas[key])
-    faults = [f"{'.'.join(map(str, fault.path))}: {fault.message}" for fault in validator.iter_errors(one)]
+    faults = [
+        f"{'.'.join(map(str, fault.path))}: {fault.message}" for fault in validator.iter_errors(one)
+    ]
     assert faults == []
 
 

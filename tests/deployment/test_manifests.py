@@ -1,84 +1,61 @@
 """What must agree across files: image, manifests as rendered, Argo CD, workflows, locks."""
 
-import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import yaml
 
 from app import ADMIN_PATHS, DEFAULTS, create_app
-from conftest import ROOT
+from helpers import ROOT
+from manifests import (
+    ARGO,
+    CONTAINER,
+    CUSTOM,
+    ENVIRON,
+    GUNICORN,
+    OLDEST_KUBERNETES,
+    OVERLAYS,
+    POD,
+    PORT,
+    RENDERED,
+    WORKFLOWS,
+    documents,
+    render,
+    the,
+)
 
-OVERLAYS = ("staging", "production", "experiment")
-OLDEST_KUBERNETES = "1.34"  # the sleep action of preStop is stable since then
-BIN = Path(sys.executable).parent  # kubectl is a package here
-CUSTOM = re.compile(r"argoproj\.io|monitoring\.coreos\.com|gateway\.networking\.k8s\.io")
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
 
 
-class Environ(dict):
-    """An empty environment that remembers what it was asked for."""
-
-    def get(self, name, default=None):
-        self[name] = default
-        return default
-
-    def setdefault(self, name, default):
-        return default
-
-
-with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(os, "environ", ENVIRON := Environ())
-    GUNICORN = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
-[BIND] = GUNICORN["bind"]
-PORT = int(BIND.partition(":")[2])
 ROUTES = {rule.rule for rule in create_app().url_map.iter_rules() if "GET" in rule.methods}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def documents(path):
-    return list(yaml.safe_load_all(path.read_text()))
-
-
-def render(path):
-    done = subprocess.run([BIN / "kubectl", "kustomize", ROOT / path], capture_output=True, text=True, check=True)
-    return list(yaml.safe_load_all(done.stdout))
-
-
-RENDERED = {overlay: render(f"k8s/overlays/{overlay}") for overlay in OVERLAYS}
-ARGO = [*render("k8s/argocd"), *documents(ROOT / "k8s/argocd/experiment.yaml")]
-WORKFLOWS = {path.name: documents(path)[0] for path in sorted((ROOT / ".github/workflows").iterdir())}
-
-
-def the(kind, overlay="production", name="ml-model"):
-    [found] = [one for one in RENDERED[overlay] if one["kind"] == kind and one["metadata"]["name"] == name]
-    return found
-
-
 def images(overlay):
     """Return the image of every container in an overlay, whatever makes its pod."""
-    specs = [one["spec"]["template"]["spec"] for one in RENDERED[overlay] if "template" in one.get("spec", {})]
+    specs = [
+        one["spec"]["template"]["spec"]
+        for one in RENDERED[overlay]
+        if "template" in one.get("spec", {})
+    ]
     assert len(specs) == 2
     return {container["image"] for spec in specs for container in spec["containers"]}
 
 
 def instructions(name):
     """Return the arguments of each instruction `name` in the Dockerfile, in order."""
-    return [line.partition(" ")[2].strip() for line in DOCKERFILE.splitlines() if line.startswith(f"{name} ")]
-
-
-POD = the("Deployment")["spec"]["template"]["spec"]
-[CONTAINER] = POD["containers"]
+    return [
+        line.partition(" ")[2].strip()
+        for line in DOCKERFILE.splitlines()
+        if line.startswith(f"{name} ")
+    ]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -86,7 +63,7 @@ def test_every_rendered_object_is_valid_where_it_says_it_runs(overlay):
     for one in RENDERED[overlay]:
         assert one["metadata"]["namespace"] == f"ml-model-{overlay}"
         assert re.fullmatch("ml-model(-check|-canary|-dashboard)?", one["metadata"]["name"])
-        if not CUSTOM.search(one["apiVersion"]):  # tests/test_crds.py has those
+        if not CUSTOM.search(one["apiVersion"]):  # test_crds.py has those
             kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
 
 
@@ -102,7 +79,10 @@ def test_no_manifest_is_an_orphan():
         named = kustomization.get("resources", []) + kustomization.get("components", [])
         named += [patch["path"] for patch in kustomization.get("patches", []) if "path" in patch]
         listed |= {(path.parent / name).resolve() for name in named}
-    there = {path.parent if path.name == "kustomization.yaml" else path for path in (ROOT / "k8s").rglob("*.yaml")}
+    there = {
+        path.parent if path.name == "kustomization.yaml" else path
+        for path in (ROOT / "k8s").rglob("*.yaml")
+    }
     assert listed == there
 
 
@@ -116,7 +96,10 @@ def test_one_port_from_gunicorn_to_the_service():
     assert metrics == {"name": "metrics", "containerPort": int(asked)}
     [endpoint] = the("PodMonitor")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] == metrics["name"] and endpoint["path"] in ADMIN_PATHS
-    assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "readiness", "liveness")} == {"http"}
+    assert {
+        CONTAINER[f"{probe}Probe"]["httpGet"]["port"]
+        for probe in ("startup", "readiness", "liveness")
+    } == {"http"}
     assert f"http://localhost:{PORT}" in (ROOT / "Makefile").read_text()
 
 
@@ -139,7 +122,8 @@ def test_the_network_policy_admits_the_gateway_the_check_and_prometheus_and_nobo
     assert "ingress" not in outward and set(outward["policyTypes"]) == {"Ingress", "Egress"}
     job = the("Job", name="ml-model-check")["spec"]["template"]["metadata"]["labels"]
     assert (
-        outward["podSelector"]["matchLabels"].items() <= job.items() and check["podSelector"] == outward["podSelector"]
+        outward["podSelector"]["matchLabels"].items() <= job.items()
+        and check["podSelector"] == outward["podSelector"]
     )
     assert not the("Service")["spec"]["selector"].items() <= job.items()
 
@@ -149,14 +133,22 @@ def test_the_check_asks_the_service_after_each_sync():
     assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
     [container] = job["spec"]["template"]["spec"]["containers"]
     service = the("Service")
-    assert container["command"] == ["python", "-m", "serving.smoke_test", f"http://{service['metadata']['name']}"]
+    assert container["command"] == [
+        "python",
+        "-m",
+        "serving.smoke_test",
+        f"http://{service['metadata']['name']}",
+    ]
     assert [port["port"] for port in service["spec"]["ports"]] == [80]
     assert (ROOT / "serving/smoke_test.py").exists()
     assert container["env"] == [one for one in CONTAINER["env"] if one["name"] == "API_KEYS"]
 
 
 def test_probes_ask_routes_that_exist():
-    paths = {probe: CONTAINER[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")}
+    paths = {
+        probe: CONTAINER[f"{probe}Probe"]["httpGet"]["path"]
+        for probe in ("startup", "readiness", "liveness")
+    }
     assert set(paths.values()) <= ROUTES
     assert paths["readiness"] == "/readyz" and paths["liveness"] == "/healthz"
     [healthcheck] = instructions("HEALTHCHECK")
@@ -167,7 +159,11 @@ def test_one_user_a_number_and_not_root():
     [user] = set(instructions("USER"))
     uid, gid = map(int, user.split(":"))
     context = POD["securityContext"]
-    assert (context["runAsUser"], context["runAsGroup"], context["runAsNonRoot"]) == (uid, gid, True)
+    assert (context["runAsUser"], context["runAsGroup"], context["runAsNonRoot"]) == (
+        uid,
+        gid,
+        True,
+    )
     assert uid > 9999
 
 
@@ -175,7 +171,10 @@ def assert_restricted(pod):
     """Assert that a pod is what the restricted standard asks, and more."""
     for container in pod["containers"] + pod.get("initContainers", []):
         context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True
+        assert (
+            context["allowPrivilegeEscalation"] is False
+            and context["readOnlyRootFilesystem"] is True
+        )
         assert context["capabilities"] == {"drop": ["ALL"]}
         resources = container["resources"]
         # Memory is reserved in full; the CPU is not limited, as a limit throttles while the node stands idle.
@@ -190,7 +189,9 @@ def assert_restricted(pod):
 
 @pytest.mark.parametrize("kind", ["Deployment", "Job"])
 def test_every_pod_meets_the_restricted_standard_that_its_namespace_enforces(kind):
-    [pod] = [one["spec"]["template"]["spec"] for one in RENDERED["production"] if one["kind"] == kind]
+    [pod] = [
+        one["spec"]["template"]["spec"] for one in RENDERED["production"] if one["kind"] == kind
+    ]
     assert_restricted(pod)
 
 
@@ -220,7 +221,11 @@ def test_selectors_find_the_pod_and_the_autoscaler_owns_the_replicas(overlay):
     assert all(selector and selector.items() <= labels for selector in selectors)
     autoscaler = the("HorizontalPodAutoscaler", overlay)["spec"]
     scaled = the("Rollout" if overlay == "production" else "Deployment", overlay)
-    target = {"apiVersion": scaled["apiVersion"], "kind": scaled["kind"], "name": scaled["metadata"]["name"]}
+    target = {
+        "apiVersion": scaled["apiVersion"],
+        "kind": scaled["kind"],
+        "name": scaled["metadata"]["name"],
+    }
     assert autoscaler["scaleTargetRef"] == target
     assert 2 <= autoscaler["minReplicas"] <= autoscaler["maxReplicas"]
     assert "replicas" not in scaled["spec"]
@@ -230,7 +235,11 @@ def test_selectors_find_the_pod_and_the_autoscaler_owns_the_replicas(overlay):
 
 def test_the_rollout_makes_its_pods_from_the_deployment_that_makes_none():
     rollout, deployment = the("Rollout"), the("Deployment")
-    reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    reference = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "name": deployment["metadata"]["name"],
+    }
     assert rollout["spec"]["workloadRef"] == reference
     assert deployment["spec"]["replicas"] == 0
     assert "template" not in rollout["spec"]  # so that there is one image to pin
@@ -242,7 +251,9 @@ def test_the_rollout_makes_its_pods_from_the_deployment_that_makes_none():
     template = the("AnalysisTemplate")
     for look in looks:
         assert look["templates"] == [{"templateName": template["metadata"]["name"]}]
-        assert [one["name"] for one in look["args"]] == [one["name"] for one in template["spec"]["args"]]
+        assert [one["name"] for one in look["args"]] == [
+            one["name"] for one in template["spec"]["args"]
+        ]
     roles = {canary[f"{role}Metadata"]["labels"]["role"] for role in ("canary", "stable")}
     assert roles == {"canary", "stable"}
 
@@ -257,7 +268,9 @@ def test_what_runs_is_named_by_digest_and_is_what_the_release_pushes(overlay):
 
 def test_an_ab_test_splits_productions_traffic_as_the_readme_says(copy):
     overlay = copy / "k8s/overlays/production/kustomization.yaml"
-    overlay.write_text(overlay.read_text().replace("components:\n", "components:\n  - ../../components/ab\n"))
+    overlay.write_text(
+        overlay.read_text().replace("components:\n", "components:\n  - ../../components/ab\n")
+    )
     rendered = render(overlay.parent)
     [route] = [one for one in rendered if one["kind"] == "HTTPRoute"]
     *chosen, drawn = route["spec"]["rules"]
@@ -267,14 +280,22 @@ def test_an_ab_test_splits_productions_traffic_as_the_readme_says(copy):
         [header], [backend] = rule["matches"][0]["headers"], rule["backendRefs"]
         variants[header["value"]] = backend
     assert variants.keys() == {"a", "b"}
-    assert [{**one, "weight": 0} for one in drawn["backendRefs"]] == [{**variants[v], "weight": 0} for v in "ab"]
+    assert [{**one, "weight": 0} for one in drawn["backendRefs"]] == [
+        {**variants[v], "weight": 0} for v in "ab"
+    ]
     for backend in variants.values():
         overlay = backend.get("namespace", "ml-model-production").removeprefix("ml-model-")
         assert backend["name"] == the("Service", overlay)["metadata"]["name"]
-        assert [backend["port"]] == [port["port"] for port in the("Service", overlay)["spec"]["ports"]]
+        assert [backend["port"]] == [
+            port["port"] for port in the("Service", overlay)["spec"]["ports"]
+        ]
     grant = the("ReferenceGrant", "experiment")["spec"]
     assert grant["from"] == [
-        {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": route["metadata"]["namespace"]}
+        {
+            "group": "gateway.networking.k8s.io",
+            "kind": "HTTPRoute",
+            "namespace": route["metadata"]["namespace"],
+        }
     ]
     assert grant["to"] == [{"group": "", "kind": "Service", "name": "ml-model"}]
 
@@ -288,25 +309,36 @@ def test_with_the_component_registry_pods_pull_the_version_that_they_serve_and_c
     for one in rendered:
         if not CUSTOM.search(one["apiVersion"]):
             kubernetes_validate.validate(one, OLDEST_KUBERNETES, strict=True)
-    pods = [one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")]
+    pods = [
+        one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")
+    ]
     assert len(pods) == 2
     assert pods[0]["initContainers"] == pods[1]["initContainers"]
     for pod in pods:
         assert_restricted(pod)
         [init], [container] = pod["initContainers"], pod["containers"]
         command, uri, option, file = init["args"]
-        assert (command, option) == ("pull", "--model") and re.fullmatch("models:/[a-z]+/[0-9]+", uri)
+        assert (command, option) == ("pull", "--model") and re.fullmatch(
+            "models:/[a-z]+/[0-9]+", uri
+        )
         [variable] = [one["value"] for one in container["env"] if one["name"] == "MODEL_PATH"]
         assert variable == file
         [written] = init["volumeMounts"]
-        assert written in [{k: v for k, v in mount.items() if k != "readOnly"} for mount in container["volumeMounts"]]
+        assert written in [
+            {k: v for k, v in mount.items() if k != "readOnly"}
+            for mount in container["volumeMounts"]
+        ]
         assert Path(file).parent == Path(written["mountPath"]) == Path(init["env"][-1]["value"])
         assert written["name"] in [volume["name"] for volume in pod["volumes"]]
-        assert DIGEST.fullmatch(init["image"].removeprefix(f"{WORKFLOWS['release.yml']['env']['IMAGE']}@"))
+        assert DIGEST.fullmatch(
+            init["image"].removeprefix(f"{WORKFLOWS['release.yml']['env']['IMAGE']}@")
+        )
     [server] = [one["value"] for one in init["env"] if one["name"] == "MLFLOW_TRACKING_URI"]
     _, namespace, port = re.fullmatch(r"http://(\w+)\.(\w+):([0-9]+)", server).groups()
     policies = [one["spec"] for one in rendered if one["kind"] == "NetworkPolicy"]
-    for before in (the("NetworkPolicy", overlay, name)["spec"] for name in ("ml-model", "ml-model-check")):
+    for before in (
+        the("NetworkPolicy", overlay, name)["spec"] for name in ("ml-model", "ml-model-check")
+    ):
         [after] = [one for one in policies if one["podSelector"] == before["podSelector"]]
         *others, added = after["egress"]
         assert others == before["egress"]
@@ -316,12 +348,16 @@ def test_with_the_component_registry_pods_pull_the_version_that_they_serve_and_c
 
 def test_the_nightly_batch_is_restricted_and_alone_and_ends(copy):
     overlay = copy / "k8s/overlays/production/kustomization.yaml"
-    overlay.write_text(overlay.read_text().replace("components:\n", "components:\n  - ../../components/batch\n"))
+    overlay.write_text(
+        overlay.read_text().replace("components:\n", "components:\n  - ../../components/batch\n")
+    )
     rendered = {(one["kind"], one["metadata"]["name"]): one for one in render(overlay.parent)}
     added = {kind for kind, name in rendered if name == "ml-model-batch"}
     assert added == {"CronJob", "NetworkPolicy", "PersistentVolumeClaim", "ServiceAccount"}
     for kind in added:
-        kubernetes_validate.validate(rendered[kind, "ml-model-batch"], OLDEST_KUBERNETES, strict=True)
+        kubernetes_validate.validate(
+            rendered[kind, "ml-model-batch"], OLDEST_KUBERNETES, strict=True
+        )
     spec = rendered["CronJob", "ml-model-batch"]["spec"]
     job = spec["jobTemplate"]["spec"]
     assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] >= 100
@@ -329,18 +365,30 @@ def test_the_nightly_batch_is_restricted_and_alone_and_ends(copy):
     assert {"activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"} <= job.keys()
     pod = job["template"]["spec"]
     [container] = pod["containers"]
-    assert pod["securityContext"] == POD["securityContext"] | {"fsGroup": POD["securityContext"]["runAsGroup"]}
+    assert pod["securityContext"] == POD["securityContext"] | {
+        "fsGroup": POD["securityContext"]["runAsGroup"]
+    }
     assert container["securityContext"] == CONTAINER["securityContext"]
     assert pod["automountServiceAccountToken"] is False and pod["restartPolicy"] == "Never"
-    assert pod["serviceAccountName"] == rendered["ServiceAccount", "ml-model-batch"]["metadata"]["name"]
+    assert (
+        pod["serviceAccountName"]
+        == rendered["ServiceAccount", "ml-model-batch"]["metadata"]["name"]
+    )
     resources = container["resources"]
-    assert resources["limits"] == {"memory": resources["requests"]["memory"]} and "cpu" in resources["requests"]
-    assert re.fullmatch(rf"{WORKFLOWS['release.yml']['env']['IMAGE']}@{DIGEST.pattern}", container["image"])
+    assert (
+        resources["limits"] == {"memory": resources["requests"]["memory"]}
+        and "cpu" in resources["requests"]
+    )
+    assert re.fullmatch(
+        rf"{WORKFLOWS['release.yml']['env']['IMAGE']}@{DIGEST.pattern}", container["image"]
+    )
     [mount], [volume] = container["volumeMounts"], pod["volumes"]
     assert volume["persistentVolumeClaim"]["claimName"] == "ml-model-batch"
     source, target, *words = container["args"]
     assert source.startswith(mount["mountPath"]) and target.startswith(mount["mountPath"])
-    assert words == ["--on-error", "skip"] and '["python", "batch.py"]' in instructions("ENTRYPOINT")
+    assert words == ["--on-error", "skip"] and '["python", "batch.py"]' in instructions(
+        "ENTRYPOINT"
+    )
     policy = rendered["NetworkPolicy", "ml-model-batch"]["spec"]
     labels = job["template"]["metadata"]["labels"]
     assert policy == {"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress", "Egress"]}
@@ -362,11 +410,18 @@ def copy(tmp_path):
 
 
 def make(directory, *words):
-    return subprocess.run(["make", "--directory", directory, *words], capture_output=True, text=True)
+    return subprocess.run(
+        ["make", "--directory", directory, *words], capture_output=True, text=True
+    )
 
 
 def texts(directory):
-    files = [path for name in ("k8s", ".github") for path in (directory / name).rglob("*") if path.is_file()]
+    files = [
+        path
+        for name in ("k8s", ".github")
+        for path in (directory / name).rglob("*")
+        if path.is_file()
+    ]
     return {str(path.relative_to(directory)): path.read_text() for path in files}
 
 
@@ -375,7 +430,9 @@ def test_a_release_changes_one_line_and_every_pod_carries_it(copy, overlay):
     digest = f"sha256:{'1a' * 32}"
     before = texts(copy)
     refused = make(copy, "pin", f"OVERLAY={overlay}", "DIGEST=latest")
-    assert refused.returncode == 2 and "DIGEST: expected sha256: and 64 hex digits" in refused.stdout
+    assert (
+        refused.returncode == 2 and "DIGEST: expected sha256: and 64 hex digits" in refused.stdout
+    )
     assert texts(copy) == before
     assert make(copy, "pin", f"OVERLAY={overlay}", f"DIGEST={digest}").returncode == 0
     changed = f"k8s/overlays/{overlay}/kustomization.yaml"
@@ -383,8 +440,12 @@ def test_a_release_changes_one_line_and_every_pod_carries_it(copy, overlay):
     assert changes == 1
     assert texts(copy) == before | {changed: expected}
     rendered = render(copy / "k8s/overlays" / overlay)
-    pods = [one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")]
-    assert {container["image"].partition("@")[2] for pod in pods for container in pod["containers"]} == {digest}
+    pods = [
+        one["spec"]["template"]["spec"] for one in rendered if one["kind"] in ("Deployment", "Job")
+    ]
+    assert {
+        container["image"].partition("@")[2] for pod in pods for container in pod["containers"]
+    } == {digest}
 
 
 def test_promoting_is_the_same_digest_in_production(copy):
@@ -397,7 +458,9 @@ def test_promoting_is_the_same_digest_in_production(copy):
     assert make(copy, "--silent", "digest", "OVERLAY=production").stdout == f"{digest}\n"
 
 
-@pytest.mark.parametrize("names", [("REPO=it", "IMAGE=ghcr.io/me/it"), ("REPO=https://github.com/me/it", "IMAGE=it")])
+@pytest.mark.parametrize(
+    "names", [("REPO=it", "IMAGE=ghcr.io/me/it"), ("REPO=https://github.com/me/it", "IMAGE=it")]
+)
 def test_names_that_are_not_names_are_refused(copy, names):
     before = texts(copy)
     assert "expected" in make(copy, "adopt", *names).stdout
@@ -409,11 +472,19 @@ def test_to_adopt_it_is_one_step_and_nothing_else_needs_an_edit(copy):
     before = texts(copy)
     assert make(copy, "adopt", f"REPO={repo}.git", f"IMAGE={image}").returncode == 0
     after = texts(copy)
-    changed = [line for name in after for line in after[name].splitlines() if line not in before[name].splitlines()]
+    changed = [
+        line
+        for name in after
+        for line in after[name].splitlines()
+        if line not in before[name].splitlines()
+    ]
     assert len(changed) == 10 and all(line.endswith((f" {repo}", f" {image}")) for line in changed)
     assert not [name for name, text in after.items() if re.search(r"example/|\bexample\.", text)]
     signed = make(copy, "--dry-run", "verify", "DIGEST=sha256:0").stdout
-    assert f"{repo}/.github/workflows/release.yml@refs/heads/main" in signed and f"{image}@sha256:0" in signed
+    assert (
+        f"{repo}/.github/workflows/release.yml@refs/heads/main" in signed
+        and f"{image}@sha256:0" in signed
+    )
     assert (copy / ".github/workflows/release.yml").exists()
     # Back again: the names stand where the task finds them.
     old = ("REPO=https://github.com/example/flask-ml-model", "IMAGE=ghcr.io/example/flask-ml-model")
@@ -423,21 +494,32 @@ def test_to_adopt_it_is_one_step_and_nothing_else_needs_an_edit(copy):
 
 def test_argo_cd_may_sync_what_is_rendered_and_nothing_else():
     [project] = [one["spec"] for one in ARGO if one["kind"] == "AppProject"]
-    applications = {one["metadata"]["name"]: one["spec"] for one in ARGO if one["kind"] == "Application"}
+    applications = {
+        one["metadata"]["name"]: one["spec"] for one in ARGO if one["kind"] == "Application"
+    }
     assert applications.keys() == {f"ml-model-{overlay}" for overlay in OVERLAYS}
     for name, spec in applications.items():
         assert spec["project"] == "ml-model"
-        assert spec["source"]["path"] == f"k8s/overlays/{spec['destination']['namespace'].removeprefix('ml-model-')}"
+        assert (
+            spec["source"]["path"]
+            == f"k8s/overlays/{spec['destination']['namespace'].removeprefix('ml-model-')}"
+        )
         assert spec["source"]["repoURL"] in project["sourceRepos"]
         assert spec["destination"] in project["destinations"]
         assert spec["destination"]["namespace"] == name
     objects = [one for overlay in OVERLAYS for one in RENDERED[overlay]]
     objects += documents(ROOT / "k8s/components/ab/httproute.yaml")
-    objects += [one for path in (ROOT / "k8s/components/batch").glob("*.yaml") for one in documents(path)]
+    objects += [
+        one for path in (ROOT / "k8s/components/batch").glob("*.yaml") for one in documents(path)
+    ]
     objects = [one for one in objects if one["kind"] != "Component"]
     rendered = {(one["apiVersion"].rpartition("/")[0], one["kind"]) for one in objects}
-    assert {(one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]} == rendered
-    assert project["clusterResourceWhitelist"] == [{"group": "", "kind": "Namespace", "name": "ml-model-*"}]
+    assert {
+        (one["group"], one["kind"]) for one in project["namespaceResourceWhitelist"]
+    } == rendered
+    assert project["clusterResourceWhitelist"] == [
+        {"group": "", "kind": "Namespace", "name": "ml-model-*"}
+    ]
 
 
 MAY_WRITE = {
@@ -471,7 +553,9 @@ def test_no_job_has_more_than_it_needs():
     for where, step in STEPS:
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False, where
-        assert "${{" not in step.get("run", ""), where  # text from outside must not become a command
+        assert "${{" not in step.get("run", ""), (
+            where
+        )  # text from outside must not become a command
     assert "secrets." not in (ROOT / ".github/workflows/ci.yml").read_text()
 
 
@@ -482,8 +566,13 @@ def test_a_release_is_scanned_signed_and_verified_before_anything_names_it():
     sign = len(steps) - 1
     assert push < scan < sign
     assert steps[push]["with"]["sbom"] is True and steps[push]["with"]["provenance"] == "mode=max"
-    assert "push-by-digest=true" in steps[push]["with"]["outputs"] and "tags" not in steps[push]["with"]
-    assert steps[scan]["with"]["severity-cutoff"] == "high" and "fail-build" not in steps[scan]["with"]
+    assert (
+        "push-by-digest=true" in steps[push]["with"]["outputs"]
+        and "tags" not in steps[push]["with"]
+    )
+    assert (
+        steps[scan]["with"]["severity-cutoff"] == "high" and "fail-build" not in steps[scan]["with"]
+    )
     first, second = steps[sign]["run"].splitlines()
     assert first.startswith("cosign sign --yes") and second.startswith("make verify")
     assert WORKFLOWS["release.yml"]["jobs"]["pin"]["needs"] == "image"
@@ -502,7 +591,15 @@ def test_ci_runs_what_a_person_runs():
     assert (
         ran
         == {
-            *("lint", "test", "test-crds", "test-monitoring", "test-clients", "test-registry", "test-batch"),
+            *(
+                "lint",
+                "test",
+                "test-crds",
+                "test-monitoring",
+                "test-clients",
+                "test-registry",
+                "test-batch",
+            ),
             *("image-test", "pin", "promote", "verify"),
         }
         and ran <= targets
@@ -519,14 +616,18 @@ def test_python_is_the_same_everywhere():
     assert f"sys.version_info >= ({oldest.replace('.', ', ')})" in makefile
     shipped = re.search(r"python:([0-9.]+)-slim", DOCKERFILE)[1]
     assert {shipped} == {
-        step["with"]["python-version"] for _, step in STEPS if "python-version" in step.get("with", {})
+        step["with"]["python-version"]
+        for _, step in STEPS
+        if "python-version" in step.get("with", {})
     } - {"${{ matrix.python }}"}
     assert shipped in versions
 
 
 def test_the_base_image_is_named_by_tag_and_digest_and_once():
     base, *others, shipped = instructions("FROM")
-    assert re.fullmatch(rf"docker\.io/library/python:3\.\d+-slim-trixie@{DIGEST.pattern} AS python", base)
+    assert re.fullmatch(
+        rf"docker\.io/library/python:3\.\d+-slim-trixie@{DIGEST.pattern} AS python", base
+    )
     assert shipped == "python"  # the last stage is what is built unless another is asked for
     # One line for whoever updates it.
     assert all(re.fullmatch(r"(python|build) AS [a-z-]+", stage) for stage in others)
@@ -538,9 +639,15 @@ def test_the_image_starts_without_a_shell_and_as_in_the_makefile():
 
 
 def test_only_what_is_named_reaches_the_image():
-    ignored, *allowed = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    ignored, *allowed = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if not line.startswith("#")
+    ]
     assert ignored == "*"
-    copied = [name for copy in instructions("COPY") if "--from" not in copy for name in copy.split()[:-1]]
+    copied = [
+        name for copy in instructions("COPY") if "--from" not in copy for name in copy.split()[:-1]
+    ]
     assert {line.removeprefix("!").removesuffix("/**/*.py") for line in allowed} == set(copied)
     assert all((ROOT / name).exists() for name in copied)
 
@@ -562,8 +669,12 @@ def test_locks_hold_what_is_declared_with_hashes_and_no_address():
     assert set(PROJECT["dependency-groups"]["dev"]) <= development.keys()
     assert serving.items() <= development.items()
     registry, tried = pins("requirements/registry.txt"), pins("requirements/registry-dev.txt")
-    assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry"]} <= registry.keys()
-    assert {re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry-dev"]} <= tried.keys()
+    assert {
+        re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry"]
+    } <= registry.keys()
+    assert {
+        re.match("[a-z0-9-]+", line)[0] for line in PROJECT["dependency-groups"]["registry-dev"]
+    } <= tried.keys()
     assert serving.items() <= registry.items() <= tried.items()
     for file in (
         "requirements.txt",
@@ -584,7 +695,9 @@ def test_the_batch_has_its_own_lock_which_agrees_with_the_others():
     assert set(PROJECT["dependency-groups"]["bench"]) <= bench.keys()
     assert pins("requirements.txt").items() <= batch.items() <= bench.items()
     development = pins("requirements/dev.txt")
-    assert all(development.get(name, pin) == pin for name, pin in batch.items())  # `make test-batch` has both
+    assert all(
+        development.get(name, pin) == pin for name, pin in batch.items()
+    )  # `make test-batch` has both
     assert not pins("requirements.txt").keys() & set(PROJECT["dependency-groups"]["batch"])
 
 

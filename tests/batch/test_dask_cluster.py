@@ -15,12 +15,14 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import ROOT, wait_until
-from test_batch import BATCH, GOOD, HEADER, batch, expected, listing, member, refused, table
-from test_readme import EXCHANGES
-from test_telemetry import free_port
+from batches import BATCH, GOOD, HEADER, batch, expected, listing, member, refused, table
+from documentation import EXCHANGES
+from helpers import ROOT, free_port, wait_until
 
-DASK = [sys.executable, "-m", "distributed.cli.dask_scheduler"], [sys.executable, "-m", "distributed.cli.dask_worker"]
+DASK = (
+    [sys.executable, "-m", "distributed.cli.dask_scheduler"],
+    [sys.executable, "-m", "distributed.cli.dask_worker"],
+)
 
 
 class Cluster:
@@ -39,7 +41,15 @@ class Cluster:
 
     def block_scorer(self, code=ROOT):
         """Start a worker, one that is not started again if it dies."""
-        words = [self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
+        words = [
+            self.address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--death-timeout",
+            "60",
+        ]
         self.workers.append(self.start(DASK[1] + words, code))
         return self.workers[-1]
 
@@ -71,7 +81,9 @@ def test_a_cluster_gives_what_one_machine_gives_part_by_part(cluster, tmp_path):
     for kind in ("a.csv", "b.parquet"):
         stem, suffix = kind.split(".")
         parts = [name for name in names if name.startswith(stem)]
-        assert parts == [f"{stem}-{i:05d}-of-{len(parts):05d}.{suffix}" for i in range(1, len(parts) + 1)]
+        assert parts == [
+            f"{stem}-{i:05d}-of-{len(parts):05d}.{suffix}" for i in range(1, len(parts) + 1)
+        ]
         assert len(parts) > 2
         read = pyarrow.csv.read_csv if suffix == "csv" else pq.read_table
         found = pa.concat_tables(read(tmp_path / "out" / name) for name in parts)
@@ -90,19 +102,40 @@ def test_bad_rows_have_their_number_in_the_whole_file(cluster, tmp_path):
     for row in (2000, 4000):
         lines[row - 1] = "x,1,1,1"
     (tmp_path / "in.csv").write_text("\n".join([HEADER, "", *lines]))
-    words = [tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address, "--part-bytes", "10000"]
-    assert "in.csv: row 2000 (line 2002): 'sepal length (cm)': expected a number, got 'x'" in refused(*words)
+    words = [
+        tmp_path / "in.csv",
+        tmp_path / "out",
+        "--scheduler",
+        cluster.address,
+        "--part-bytes",
+        "10000",
+    ]
+    assert (
+        "in.csv: row 2000 (line 2002): 'sepal length (cm)': expected a number, got 'x'"
+        in refused(*words)
+    )
     assert listing(tmp_path) == ["in.csv"]
     batch(*words, "--on-error", "skip")
-    errors = [*map(msgspec.json.decode, (tmp_path / "out/in.csv.errors.ndjson").read_bytes().splitlines())]
+    errors = [
+        *map(msgspec.json.decode, (tmp_path / "out/in.csv.errors.ndjson").read_bytes().splitlines())
+    ]
     assert [(error["row"], error["line"]) for error in errors] == [(2000, 2002), (4000, 4002)]
 
 
 def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
     doomed, _ = cluster.block_scorer(), cluster.block_scorer()
     pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
-    words = [tmp_path / "in.parquet", tmp_path / "out", "--scheduler", cluster.address, "--part-bytes", "1000000"]
-    process = subprocess.Popen([*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [
+        tmp_path / "in.parquet",
+        tmp_path / "out",
+        "--scheduler",
+        cluster.address,
+        "--part-bytes",
+        "1000000",
+    ]
+    process = subprocess.Popen(
+        [*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     place = tmp_path / "out/.all.batch"
     wait_until(lambda: len(list(place.glob("in-*"))) > 2)
     doomed.kill()
@@ -120,8 +153,17 @@ def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
 def test_a_scheduler_that_dies_ends_the_job_which_leaves_nothing(cluster, tmp_path):
     cluster.block_scorer()
     pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
-    words = [tmp_path / "in.parquet", tmp_path / "out", "--scheduler", cluster.address, "--part-bytes", "1000000"]
-    process = subprocess.Popen([*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [
+        tmp_path / "in.parquet",
+        tmp_path / "out",
+        "--scheduler",
+        cluster.address,
+        "--part-bytes",
+        "1000000",
+    ]
+    process = subprocess.Popen(
+        [*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_until(lambda: len(list((tmp_path / "out/.all.batch").glob("in-*"))) > 2)
     cluster.scheduler.kill()
     _, err = process.communicate(timeout=60)
@@ -137,7 +179,9 @@ def test_a_worker_with_other_code_is_refused_before_anything(cluster, tmp_path):
     with (tmp_path / "code/serving/monitoring/drift.py").open("a") as file:
         file.write("# changed\n")
     other = cluster.block_scorer(tmp_path / "code")
-    assert re.fullmatch(r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", refused(*words))
+    assert re.fullmatch(
+        r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", refused(*words)
+    )
     other.kill()
     cluster.block_scorer()  # what was refused has not stayed: this one may come
     batch(*words)
@@ -147,7 +191,9 @@ def test_a_worker_with_other_code_is_refused_before_anything(cluster, tmp_path):
 def test_a_worker_without_the_code_is_refused_before_anything(cluster, tmp_path):
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
     cluster.block_scorer(tmp_path)
-    assert "No module named 'serving'" in refused(tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address)
+    assert "No module named 'serving'" in refused(
+        tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address
+    )
     assert listing(tmp_path) == ["in.csv"]
 
 
@@ -161,7 +207,9 @@ def test_the_readmes_commands_do_what_it_says(cluster, tmp_path):
     for command, printed in exchanges:
         command = command.replace(".venv-batch/bin/python batch.py", shlex.join(map(str, BATCH)))
         command = command.replace("tcp://localhost:8786", cluster.address)
-        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout == printed if printed else "10 rows in " in done.stdout
     assert listing(tmp_path) == ["flowers", "flowers.csv", "scored", "scored.csv", "scored.parquet"]
@@ -180,10 +228,14 @@ class Redis:
 
     def __init__(self, port):
         command = ["redis-cli", "-p", str(port), "--json"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def __call__(self, *words):
-        quoted = " ".join('"' + str(word).replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words)
+        quoted = " ".join(
+            '"' + str(word).replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words
+        )
         self.process.stdin.write(quoted + "\n")
         self.process.stdin.flush()
         return msgspec.json.decode(self.process.stdout.readline())
@@ -196,7 +248,9 @@ class Redis:
 def broker(tmp_path):
     port = free_port()
     server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"], cwd=tmp_path, stdout=-3
+        ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=-3,
     )
     wait_until(lambda: socket.create_connection(("127.0.0.1", port)).close() is None)
     yield port
@@ -210,11 +264,29 @@ def consume(port, enough):
     First what was delivered before and never acknowledged, then what is new; until `enough()`.
     """
     redis = Redis(port)
-    process = subprocess.Popen([*BATCH, "-", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-3)
+    process = subprocess.Popen(
+        [*BATCH, "-", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-3
+    )
     since = "0"
     while not enough(process):
-        found = redis("XREADGROUP", "GROUP", "scorers", "one", "COUNT", "50", "BLOCK", "50", "STREAMS", "in", since)
-        messages = (found or {}).get("in", []) if isinstance(found, dict) else dict(found or []).get("in", [])
+        found = redis(
+            "XREADGROUP",
+            "GROUP",
+            "scorers",
+            "one",
+            "COUNT",
+            "50",
+            "BLOCK",
+            "50",
+            "STREAMS",
+            "in",
+            since,
+        )
+        messages = (
+            (found or {}).get("in", [])
+            if isinstance(found, dict)
+            else dict(found or []).get("in", [])
+        )
         if not messages:
             since = ">"
             continue
@@ -228,7 +300,9 @@ def consume(port, enough):
                 return redis.close()
             assert msgspec.json.decode(answer)["key"] == key
             redis("MULTI")
-            redis("XADD", "out", key, "row", answer)  # by the key it came with: what is there already is refused
+            redis(
+                "XADD", "out", key, "row", answer
+            )  # by the key it came with: what is there already is refused
             redis("XACK", "in", "scorers", key)
             redis("EXEC")
         if since != ">":
@@ -255,5 +329,7 @@ def test_a_broker_loses_and_doubles_nothing_across_a_restart_of_the_consumer(bro
     answers = redis("XRANGE", "out", "-", "+")
     assert [key for key, _ in answers] == keys
     decoded = [msgspec.json.decode(fields[1]) for _, fields in answers]
-    assert [(one["n"], one["key"], one["prediction"]) for one in decoded] == [(i, key, 0) for i, key in enumerate(keys)]
+    assert [(one["n"], one["key"], one["prediction"]) for one in decoded] == [
+        (i, key, 0) for i, key in enumerate(keys)
+    ]
     redis.close()

@@ -30,7 +30,9 @@ def test_quantiles_cut_into_bins_of_equal_mass():
 
 
 def test_ties_merge_bins():
-    np.testing.assert_allclose(quantile_edges(np.array([0.0, 0, 0, 0, 0, 1, 2, 3, 4, 5])), [0, 1.4, 3.2, 5])
+    np.testing.assert_allclose(
+        quantile_edges(np.array([0.0, 0, 0, 0, 0, 1, 2, 3, 4, 5])), [0, 1.4, 3.2, 5]
+    )
     np.testing.assert_array_equal(quantile_edges(np.array([7.0, 7.0])), [7, 7])
 
 
@@ -55,19 +57,25 @@ def test_each_value_has_a_cell():
         ([np.nextafter(2, 3), 7], [3, 5]),
     ):
         assert bins.cells(row) == cells
-    np.testing.assert_array_equal(bins.counts(np.array([[0.0, 7.0], [3.0, 7.0]])), [0, 1, 0, 1, 0, 2, 0])
+    np.testing.assert_array_equal(
+        bins.counts(np.array([[0.0, 7.0], [3.0, 7.0]])), [0, 1, 0, 1, 0, 2, 0]
+    )
 
 
 @given(columns, st.lists(st.tuples(*[st.floats(-3e38, 3e38)] * 2), min_size=1, max_size=50))
 def test_many_rows_are_counted_as_one_by_one(values, rows):
     bins = FeatureBins([quantile_edges(values), [0, 1, 2.5]])
-    one_by_one = np.bincount([cell for row in rows for cell in bins.cells(row)], minlength=bins.size)
+    one_by_one = np.bincount(
+        [cell for row in rows for cell in bins.cells(row)], minlength=bins.size
+    )
     np.testing.assert_array_equal(bins.counts(np.array(rows)), one_by_one)
 
 
 def test_very_many_rows_are_counted_as_in_pieces():
     bins = FeatureBins([[0, 1, 2.5], [7, 7]])
-    rows = np.random.default_rng(0).choice([-1, 0, 0.5, 1, 2.5, 3, 7, 8], size=(3 * COMPARE_EDGES_ABOVE_ROWS, 2))
+    rows = np.random.default_rng(0).choice(
+        [-1, 0, 0.5, 1, 2.5, 3, 7, 8], size=(3 * COMPARE_EDGES_ABOVE_ROWS, 2)
+    )
     pieces = sum(bins.counts(piece) for piece in np.split(rows, 6))
     np.testing.assert_array_equal(bins.counts(rows), pieces)
     np.testing.assert_array_equal(bins.counts(np.asfortranarray(rows)), pieces)
@@ -96,7 +104,9 @@ def test_the_index_is_the_formula():
 
 def test_the_bound_is_chi_squareds_shared_among_columns():
     for bins, columns in ((7, 1), (7, 5), (3, 5)):
-        assert chi2_bound(bins, columns) == pytest.approx(chi2.ppf(1 - SIGNIFICANCE_LEVEL / columns, bins - 1))
+        assert chi2_bound(bins, columns) == pytest.approx(
+            chi2.ppf(1 - SIGNIFICANCE_LEVEL / columns, bins - 1)
+        )
 
 
 def test_a_verdict_needs_rows_and_more_than_chance_and_more_than_a_trifle():
@@ -114,7 +124,9 @@ def test_a_verdict_needs_rows_and_more_than_chance_and_more_than_a_trifle():
     assert trifle["critical"] < trifle["psi"] < MIN_PSI and trifle["verdict"] == "quiet"
 
 
-@pytest.mark.parametrize(("reference_rows", "rows"), [(150, 100), (150, 1000), (1000, 10_000), (10_000, 100)])
+@pytest.mark.parametrize(
+    ("reference_rows", "rows"), [(150, 100), (150, 1000), (1000, 10_000), (10_000, 100)]
+)
 def test_chance_alone_exceeds_the_critical_value_less_than_one_time_in_twenty(reference_rows, rows):
     # The edges are drawn from the reference itself, as in training; what is beyond them has bins of its own.
     rng = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import urllib.parse
@@ -15,54 +14,42 @@ import yaml
 from sklearn.datasets import load_iris
 
 from app import create_app
-from conftest import JSON, ROOT, free_port, wait_until
+from helpers import JSON, NAMES, free_port, wait_until
+from manifests import (
+    ALERTS,
+    CANARY,
+    MINUTES,
+    MONITORING,
+    RULE,
+    prometheus,
+    promql,
+    promtool,
+    series,
+)
 from serving.monitoring.drift import assess_drift, chi2_bound, smoothed_shares
 from serving.protocols.routes import PROBE_PATHS, VERTEX_AI_PREDICT_RULE
-from test_app import NAMES
 
-MONITORING = ROOT / "k8s" / "components" / "monitoring"
-RULE = yaml.safe_load((MONITORING / "prometheusrule.yaml").read_text())["spec"]
-CANARY = yaml.safe_load((ROOT / "k8s/components/rollout/prometheusrule.yaml").read_text())["spec"]
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
-RULES = [rule for group in RULE["groups"] for rule in group["rules"]]
-ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 GROUPS = RULE["groups"] + CANARY["groups"]
 RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
-MINUTES = 100
-
-promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="needs promtool: make test-monitoring")
-prometheus = pytest.mark.skipif(not shutil.which("prometheus"), reason="needs prometheus: make test-monitoring")
-
-
-def series(name, per_minute, minutes=MINUTES, start=0, **labels):
-    """Return a counter that grows so much a minute."""
-    text = ", ".join(f'{key}="{value}"' for key, value in {"namespace": "n", **labels}.items())
-    return {"series": f"{name}{{{text}}}", "values": f"{start}+{per_minute}x{minutes}"}
-
-
-def promql(directory, rule, query, inputs, minutes=MINUTES):
-    """Return the numbers that Prometheus answers to a query after so many minutes of the rule."""
-    # promtool only compares: told something wrong, it says what it found.
-    wrong = {"expr": query, "eval_time": f"{minutes}m", "exp_samples": [{"labels": "wrong", "value": 0}]}
-    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": [wrong]}
-    (directory / "rules.yaml").write_text(yaml.safe_dump(rule))
-    (directory / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [test]}))
-    done = subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=directory, capture_output=True, text=True)
-    found = re.search("got: ?(.*)", done.stdout + done.stderr)
-    assert found, done.stdout + done.stderr
-    return [float(value) for value in re.findall(r"} ([^ ,]+)", found[1])]
 
 
 def test_traffic_is_what_is_scored_and_not_what_probes():
     rules = list(create_app().url_map.iter_rules())
     scored = {rule.rule for rule in rules if "POST" in rule.methods} - {"/feedback"}
-    alerts, board = (MONITORING / "prometheusrule.yaml").read_text(), (MONITORING / "dashboard.json").read_text()
+    alerts, board = (
+        (MONITORING / "prometheusrule.yaml").read_text(),
+        (MONITORING / "dashboard.json").read_text(),
+    )
     [excluded] = set(re.findall(r'route!~\\?"([^"\\]+)', alerts + board))
     assert all(
-        re.fullmatch(excluded, route) for route in PROBE_PATHS - {VERTEX_AI_PREDICT_RULE} | {"/metrics", "/drift"}
+        re.fullmatch(excluded, route)
+        for route in PROBE_PATHS - {VERTEX_AI_PREDICT_RULE} | {"/metrics", "/drift"}
     )
     assert not any(re.fullmatch(excluded, route) for route in scored)
-    [counted] = re.findall(r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"'))
+    [counted] = re.findall(
+        r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"')
+    )
     assert {rule.rule for rule in rules if re.fullmatch(counted, rule.rule)} == scored
 
 
@@ -75,14 +62,28 @@ def gauge(name, value, **labels):
 
 
 def requests(good, bad=0, slow=0, route="/predict"):
-    found = [ours("http_requests_total", n, method="POST", route=route, status=s) for s, n in ((200, good), (500, bad))]
+    found = [
+        ours("http_requests_total", n, method="POST", route=route, status=s)
+        for s, n in ((200, good), (500, bad))
+    ]
     buckets = {"0.1": good - slow, "0.25": good - slow, "1.0": good, "+Inf": good}
-    return found + [ours("http_request_duration_seconds_bucket", n, route=route, le=le) for le, n in buckets.items()]
+    return found + [
+        ours("http_request_duration_seconds_bucket", n, route=route, le=le)
+        for le, n in buckets.items()
+    ]
 
 
 def versions(*roles):
     return [
-        series("model_info", 0, start=1, container="ml-model", pod=f"p{i}", role=role, model_version=version)
+        series(
+            "model_info",
+            0,
+            start=1,
+            container="ml-model",
+            pod=f"p{i}",
+            role=role,
+            model_version=version,
+        )
         for i, (role, version) in enumerate(roles)
     ]
 
@@ -101,25 +102,44 @@ def columns(live, classes=(1, 1), reference=REFERENCE):
         for labels, share in zip(cells, smoothed_shares(reference), strict=True)
     ]
     found += [gauge("feature_drift_bound", BOUND, model_version="v", feature="f")]
-    found += [ours("predictions_total", n, model_version="v", **{"class": i}) for i, n in enumerate(classes)]
-    found += [gauge("class_reference_share", 0.5, model_version="v", **{"class": i}) for i in range(2)]
+    found += [
+        ours("predictions_total", n, model_version="v", **{"class": i})
+        for i, n in enumerate(classes)
+    ]
+    found += [
+        gauge("class_reference_share", 0.5, model_version="v", **{"class": i}) for i in range(2)
+    ]
     found += [gauge("class_drift_bound", chi2_bound(2, 2), model_version="v")]
     return [*found, gauge("model_reference_rows", reference.sum(), model_version="v")]
 
 
 def told(right, wrong, reference=0.96):
     found = [gauge("model_accuracy_reference", reference, model_version="v")]
-    for predicted, actual, n in ((0, 0, right / 2), (1, 1, right / 2), (0, 1, wrong / 2), (1, 0, wrong / 2)):
-        found.append(ours("feedback_total", n, model_version="v", predicted=predicted, actual=actual))
+    for predicted, actual, n in (
+        (0, 0, right / 2),
+        (1, 1, right / 2),
+        (0, 1, wrong / 2),
+        (1, 0, wrong / 2),
+    ):
+        found.append(
+            ours("feedback_total", n, model_version="v", predicted=predicted, actual=actual)
+        )
     return found
 
 
 CASES = {
     "MlModelErrors": {
-        "quiet": [requests(1000, bad=5), requests(0), requests(1000) + requests(10, bad=10, route="/v2/health/ready")],
+        "quiet": [
+            requests(1000, bad=5),
+            requests(0),
+            requests(1000) + requests(10, bad=10, route="/v2/health/ready"),
+        ],
         "firing": [requests(1000, bad=20)],
     },
-    "MlModelSlow": {"quiet": [requests(1000, slow=5), requests(0)], "firing": [requests(1000, slow=50)]},
+    "MlModelSlow": {
+        "quiet": [requests(1000, slow=5), requests(0)],
+        "firing": [requests(1000, slow=50)],
+    },
     "MlModelNoTraffic": {
         "quiet": [[ours("rows_total", 0.1, model_version="v")]],
         "firing": [[ours("rows_total", 0, model_version="v")]],
@@ -138,7 +158,9 @@ CASES = {
             columns([0, 10, 10, 10, 10, 10, 0]),
             columns([0, 1, 0, 0.1, 0, 0, 0]),  # too few
             columns([0, 0.8, 0.36, 0.36, 0.36, 0.36, 0]),  # over 0.1, and no more than chance
-            columns([0, 110, 90, 100, 100, 100, 0], (100, 101), REFERENCE * 1000),  # sure, and a trifle
+            columns(
+                [0, 110, 90, 100, 100, 100, 0], (100, 101), REFERENCE * 1000
+            ),  # sure, and a trifle
             columns([0] * 7, (0, 0)),
         ],
         "firing": [columns([0, 0, 0, 0, 5, 10, 10]), columns([0, 1, 1, 1, 1, 1, 0], (9, 1))],
@@ -148,7 +170,12 @@ CASES = {
         "firing": [told(90, 10), told(0, 5)],
     },
 }
-JUDGED = [(name, state, inputs) for name, cases in CASES.items() for state in cases for inputs in cases[state]]
+JUDGED = [
+    (name, state, inputs)
+    for name, cases in CASES.items()
+    for state in cases
+    for inputs in cases[state]
+]
 
 
 def test_every_alert_is_tried():
@@ -163,7 +190,9 @@ def test_an_alert_fires_when_it_should_and_not_else(tmp_path, name, state, input
 
 
 @promtool
-@pytest.mark.parametrize("live", [(0, 4, 3, 5, 2, 6, 0), (1, 0, 0, 2, 9, 9, 9), (0, 1, 0, 0, 0, 1, 0)])
+@pytest.mark.parametrize(
+    "live", [(0, 4, 3, 5, 2, 6, 0), (1, 0, 0, 2, 9, 9, 9), (0, 1, 0, 0, 0, 1, 0)]
+)
 def test_prometheus_finds_the_index_and_its_critical_value_that_the_service_finds(tmp_path, live):
     expected = assess_drift(np.array(live) * 60.0, REFERENCE, 2)
     for name in ("psi", "critical"):
@@ -173,9 +202,15 @@ def test_prometheus_finds_the_index_and_its_critical_value_that_the_service_find
 
 @promtool
 def test_accuracy_is_of_the_rows_whose_truth_came_in_by_class_too(tmp_path):
-    inputs = [ours("feedback_total", n, model_version="v", predicted=p, actual=a) for p, a, n in TOLD]
-    np.testing.assert_allclose(promql(tmp_path, RULE, "version:accuracy:share1d", inputs), [17 / 20])
-    by_class = [promql(tmp_path, RULE, f'actual:accuracy:share1d{{actual="{a}"}}', inputs) for a in "ab"]
+    inputs = [
+        ours("feedback_total", n, model_version="v", predicted=p, actual=a) for p, a, n in TOLD
+    ]
+    np.testing.assert_allclose(
+        promql(tmp_path, RULE, "version:accuracy:share1d", inputs), [17 / 20]
+    )
+    by_class = [
+        promql(tmp_path, RULE, f'actual:accuracy:share1d{{actual="{a}"}}', inputs) for a in "ab"
+    ]
     np.testing.assert_allclose(by_class, [[8 / 10], [9 / 10]])
 
 
@@ -185,13 +220,19 @@ TOLD = [("a", "a", 8), ("b", "a", 2), ("b", "b", 9), ("a", "b", 1)]
 @promtool
 def test_the_rules_are_as_prometheus_wants_them(tmp_path):
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULE))
-    subprocess.run(["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"], check=True)
+    subprocess.run(
+        ["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"],
+        check=True,
+    )
 
 
 def test_every_alert_says_what_to_do():
     for rule in ALERTS.values():
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert rule["annotations"].keys() == {"summary", "runbook"} and len(rule["annotations"]["runbook"]) > 100
+        assert (
+            rule["annotations"].keys() == {"summary", "runbook"}
+            and len(rule["annotations"]["runbook"]) > 100
+        )
         assert re.fullmatch(r"\d+m", rule["for"])
 
 
@@ -200,7 +241,9 @@ def queries():
 
 
 def test_the_dashboard_asks_for_what_is_recorded_and_its_panels_do_not_overlap():
-    named = {name for query in queries() for name in re.findall(r"[a-z0-9_]+(?::[a-z0-9_]+)+", query)}
+    named = {
+        name for query in queries() for name in re.findall(r"[a-z0-9_]+(?::[a-z0-9_]+)+", query)
+    }
     assert named <= RECORDED and "column:drift:critical1h" in named
     cells = [
         (x, y)
@@ -221,7 +264,11 @@ class Prometheus:
         (directory / "rules.yaml").write_text(yaml.safe_dump({"groups": often}))
         labels = {"namespace": "n", "container": "ml-model", "pod": "p", "role": "stable"}
         job = {"job_name": "ml-model", "static_configs": [{"targets": [target], "labels": labels}]}
-        config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": [job]}
+        config = {
+            "global": {"scrape_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [job],
+        }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         # The path as well: Debian's default is one place for all, where the last run's samples lie.
         command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=samples"]
@@ -248,26 +295,40 @@ def test_a_real_prometheus_sees_a_shifted_stream_and_no_drift_in_one_that_is_not
             rows = X[rng.integers(len(X), size=20)]
             rows[:, 1] += shift[0]
             body = msgspec.json.encode({"features": rows.tolist()})
-            prediction = msgspec.json.decode(service.call("POST", "/predict", body, JSON).body)["prediction"]
+            prediction = msgspec.json.decode(service.call("POST", "/predict", body, JSON).body)[
+                "prediction"
+            ]
             service.call(
-                "POST", "/feedback", msgspec.json.encode({"prediction": prediction, "actual": prediction}), JSON
+                "POST",
+                "/feedback",
+                msgspec.json.encode({"prediction": prediction, "actual": prediction}),
+                JSON,
             )
 
     sender = threading.Thread(target=stream)
     try:
-        wait_until(lambda: watcher.ask("model_info") and watcher.ask("column_bin:rows:increase1h"), 60)
+        wait_until(
+            lambda: watcher.ask("model_info") and watcher.ask("column_bin:rows:increase1h"), 60
+        )
         sender.start()
         wait_until(lambda: watcher.ask("min(column:rows:increase1h)").get("", 0) > 1500, 60)
         drift = ("column:drift:psi1h", "column:drift:critical1h")
         # Each rule is looked at in its turn: the last ones see a first scrape later.
-        wait_until(lambda: all(watcher.ask(name).keys() == {*NAMES, "predicted class"} for name in drift), 60)
+        wait_until(
+            lambda: all(watcher.ask(name).keys() == {*NAMES, "predicted class"} for name in drift),
+            60,
+        )
         found, critical = map(watcher.ask, drift)
         assert all(found[column] < critical[column] for column in found)
         assert watcher.ask('ALERTS{alertname="MlModelDrift"}') == {}
         shift[0] = X[:, 1].std() * 2
-        wait_until(lambda: watcher.ask('ALERTS{alertname="MlModelDrift", alertstate="pending"}'), 60)
+        wait_until(
+            lambda: watcher.ask('ALERTS{alertname="MlModelDrift", alertstate="pending"}'), 60
+        )
         assert NAMES[1] in watcher.ask('ALERTS{alertname="MlModelDrift"}')
-        assert {NAMES[0], NAMES[2], NAMES[3]}.isdisjoint(watcher.ask('ALERTS{alertname="MlModelDrift"}'))
+        assert {NAMES[0], NAMES[2], NAMES[3]}.isdisjoint(
+            watcher.ask('ALERTS{alertname="MlModelDrift"}')
+        )
         for query in queries():
             assert watcher.ask(query.replace("$namespace", ".*").replace("$column", ".*")), query
     finally:

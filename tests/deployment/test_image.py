@@ -9,8 +9,7 @@ import uuid
 
 import pytest
 
-from conftest import ARTICLE, JSON, ROOT, over_http, wait_until
-from test_process import ANSWER, Client
+from helpers import ANSWER, ARTICLE, JSON, ROOT, Client, over_http, wait_until
 
 CONTAINER = os.environ.get("CONTAINER")
 IMAGE = os.environ.get("IMAGE", "")
@@ -66,7 +65,9 @@ def answers(port):
 def check(name):
     """Run the image's HEALTHCHECK in a container."""
     [image] = json.loads(container("image", "inspect", IMAGE))
-    kind, *command = (image.get("Healthcheck") or image["Config"]["Healthcheck"])["Test"]  # as podman, as docker
+    kind, *command = (image.get("Healthcheck") or image["Config"]["Healthcheck"])[
+        "Test"
+    ]  # as podman, as docker
     assert kind == "CMD"  # no shell
     container("exec", name, *command)
 
@@ -76,7 +77,11 @@ def test_the_entry_point_needs_no_shell():
     config = image["Config"]
     assert not config.get("Entrypoint")
     assert config["Cmd"] == ["gunicorn", "app:app"]
-    assert (config["User"], config["WorkingDir"], list(config["ExposedPorts"])) == ("10001:10001", "/app", ["5000/tcp"])
+    assert (config["User"], config["WorkingDir"], list(config["ExposedPorts"])) == (
+        "10001:10001",
+        "/app",
+        ["5000/tcp"],
+    )
 
 
 def test_only_the_named_files_are_inside_and_none_can_be_changed():
@@ -86,21 +91,34 @@ def test_only_the_named_files_are_inside_and_none_can_be_changed():
     rooms = {str(path.relative_to(ROOT)) for path in (ROOT / "serving").glob("*.py")}
     assert {name for name in files if "__pycache__" not in name} == named | rooms
     assert set(files.values()) == {"False"}
-    assert sum("__pycache__" in name for name in files) == len(rooms) + 2  # bytecode of each, and of those at the top
+    assert (
+        sum("__pycache__" in name for name in files) == len(rooms) + 2
+    )  # bytecode of each, and of those at the top
 
 
 def test_no_tool_is_inside():
     programs = ["gcc", "cc", "make", "git", "curl", "pytest"]
     assert inside(f"import shutil; print([x for x in {programs} if shutil.which(x)])") == "[]"
     modules = ["pip", "pytest", "hypothesis", "pandas", "yaml"]
-    assert inside(f"import importlib.util as u; print([x for x in {modules} if u.find_spec(x)])") == "[]"
+    assert (
+        inside(f"import importlib.util as u; print([x for x in {modules} if u.find_spec(x)])")
+        == "[]"
+    )
 
 
 def test_the_contract_tests_pass_against_it(run):
     run(5000)
-    tests = [sys.executable, "-m", "pytest", *(ROOT / "tests" / name for name in ("test_app.py", "test_contracts.py"))]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *(ROOT / "tests" / name for name in ("api/test_routes.py", "protocols/test_protocols.py")),
+    ]
     done = subprocess.run(
-        tests, env=os.environ | {"SERVICE_URL": "http://127.0.0.1:5000"}, stdout=subprocess.PIPE, text=True
+        tests,
+        env=os.environ | {"SERVICE_URL": "http://127.0.0.1:5000"},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 

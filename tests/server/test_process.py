@@ -1,13 +1,11 @@
 """The service as a process: how it starts, how it refuses to, how it ends."""
 
-import http.client
 import os
 import re
 import runpy
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import joblib
@@ -15,10 +13,20 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from app import DEFAULTS
-from conftest import ARTICLE, JSON, PROGRAM, ROOT, Service, environment, gunicorn, wait_until
-from test_unpickle import Call
-
-ANSWER = b'{"prediction":[0]}\n'
+from helpers import (
+    ANSWER,
+    ARTICLE,
+    JSON,
+    PROGRAM,
+    ROOT,
+    Call,
+    Client,
+    Service,
+    environment,
+    gunicorn,
+    half_sent,
+    wait_until,
+)
 
 
 def rewrite(content):
@@ -26,10 +34,22 @@ def rewrite(content):
 
 
 BAD_MODELS = {
-    "missing": (lambda path, marker: path.unlink(), "No such file or directory; `python train.py` writes one"),
-    "cut off": (rewrite((ROOT / "model.pkl").read_bytes()[:500]), "not a model that can be served: "),
-    "text": (rewrite(b"hello"), "not a model that can be served: UnpicklingError: not an uncompressed pickle"),
-    "a list": (lambda path, marker: joblib.dump([1], path), "not a model that can be served: TypeError: "),
+    "missing": (
+        lambda path, marker: path.unlink(),
+        "No such file or directory; `python train.py` writes one",
+    ),
+    "cut off": (
+        rewrite((ROOT / "model.pkl").read_bytes()[:500]),
+        "not a model that can be served: ",
+    ),
+    "text": (
+        rewrite(b"hello"),
+        "not a model that can be served: UnpicklingError: not an uncompressed pickle",
+    ),
+    "a list": (
+        lambda path, marker: joblib.dump([1], path),
+        "not a model that can be served: TypeError: ",
+    ),
     "a scaler": (
         lambda path, marker: joblib.dump(StandardScaler().fit([[1.0]]), path),
         "StandardScaler has no predict",
@@ -60,11 +80,23 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
         ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
         ({"PORT": "http"}, "PORT: expected a whole number from 0 to 65535, got 'http'"),
         ({"AIP_HTTP_PORT": "0"}, "AIP_HTTP_PORT: expected a whole number from 1 to 65535, got '0'"),
-        ({"SAGEMAKER_BIND_TO_PORT": "x"}, "SAGEMAKER_BIND_TO_PORT: expected a whole number from 1 to 65535, got 'x'"),
+        (
+            {"SAGEMAKER_BIND_TO_PORT": "x"},
+            "SAGEMAKER_BIND_TO_PORT: expected a whole number from 1 to 65535, got 'x'",
+        ),
         ({"AIP_PREDICT_ROUTE": "predict"}, "AIP_PREDICT_ROUTE: expected a path, got 'predict'"),
-        ({"METRICS_PORT": "70000"}, "METRICS_PORT: expected a whole number from 1 to 65535, got '70000'"),
-        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY: expected a whole number from 1 to 1000, got '0'"),
-        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL: expected debug, info, warning, error or critical, got 'loud'"),
+        (
+            {"METRICS_PORT": "70000"},
+            "METRICS_PORT: expected a whole number from 1 to 65535, got '70000'",
+        ),
+        (
+            {"WEB_CONCURRENCY": "0"},
+            "WEB_CONCURRENCY: expected a whole number from 1 to 1000, got '0'",
+        ),
+        (
+            {"LOG_LEVEL": "loud"},
+            "LOG_LEVEL: expected debug, info, warning, error or critical, got 'loud'",
+        ),
     ],
 )
 def test_a_bad_setting_ends_the_process_with_one_line(names, message):
@@ -78,7 +110,12 @@ def test_so_does_the_development_server():
 def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout):
     card = checkout / "model.json"
     card.write_text(card.read_text().replace('"scikit-learn": "', '"scikit-learn": "0.'))
-    assert_refuses(checkout, gunicorn(), f"{checkout / 'model.pkl'}: made with scikit-learn 0.", "train it again")
+    assert_refuses(
+        checkout,
+        gunicorn(),
+        f"{checkout / 'model.pkl'}: made with scikit-learn 0.",
+        "train it again",
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +147,9 @@ def test_the_model_that_sagemaker_brings_goes_before_the_one_in_the_image(monkey
 
 
 def assert_refuses(cwd, command, begins, contains, **names):
-    done = subprocess.run(command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()
     assert line.startswith(begins) and contains in line
@@ -121,13 +160,21 @@ def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
     for path in [checkout, *checkout.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     # Root may write anywhere, unless it gives that up.
-    dropped = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
-    assert subprocess.run([*dropped, "touch", checkout / "new"], capture_output=True).returncode == 1
+    dropped = (
+        ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"]
+        if os.geteuid() == 0
+        else []
+    )
+    assert (
+        subprocess.run([*dropped, "touch", checkout / "new"], capture_output=True).returncode == 1
+    )
     service = serve(checkout, gunicorn(*dropped))
     assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
     service.stop()
     assert not re.search("ERROR|WARNING|[Cc]ontrol socket", service.log)
-    assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(PROGRAM)
+    assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(
+        PROGRAM
+    )
 
 
 def test_python_app_py_answers_as_in_the_article():
@@ -146,39 +193,6 @@ def test_a_worker_that_was_killed_is_replaced(serve):
     wait_until(lambda: len(service.workers()) == 2 and before[0] not in service.workers())
     assert before[1] in service.workers()
     assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
-
-
-class Client(threading.Thread):
-    """Sends one request after the other on one connection until it is told that it will be closed."""
-
-    def __init__(self, address):
-        super().__init__(daemon=True)
-        self.connection = http.client.HTTPConnection(address, timeout=30)
-        self.answers = []
-        self.fault = None
-
-    def run(self):
-        try:
-            closing = None
-            while closing != "close":
-                self.connection.request("POST", "/predict", ARTICLE, JSON)
-                response = self.connection.getresponse()
-                closing = response.getheader("Connection")
-                self.answers.append(response.read())
-        except OSError as error:
-            self.fault = error
-        finally:
-            self.connection.close()
-
-
-def half_sent(address, cut=-5):
-    """Return a connection on which all of a request but its end was sent."""
-    connection = http.client.HTTPConnection(address, timeout=30)
-    connection.putrequest("POST", "/predict")
-    for name, value in (JSON | {"Content-Length": str(len(ARTICLE))}).items():
-        connection.putheader(name, value)
-    connection.endheaders(ARTICLE[:cut])
-    return connection
 
 
 def test_sigterm_under_load_loses_no_request_that_was_begun(serve):
@@ -212,7 +226,10 @@ def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
     answer = service.call("POST", "/predict", chunks(limit), JSON)
     assert (answer.status, answer.body) == (200, ANSWER)
     answer = service.call("POST", "/predict", chunks(limit + 1), JSON)
-    assert (answer.status, answer.json) == (413, {"error": f"Expected at most {limit} bytes of body"})
+    assert (answer.status, answer.json) == (
+        413,
+        {"error": f"Expected at most {limit} bytes of body"},
+    )
     assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
 
 
