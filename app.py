@@ -35,7 +35,9 @@ from serving.api.http import (
 )
 from serving.api.openapi import docs
 from serving.api.schemas import FeedbackDecoder, PredictDecoder, RowDecoder
-from serving.model.model import InvalidInput, Model, ModelError, load_model
+from serving.model.errors import InvalidInput, ModelError
+from serving.model.model import Model
+from serving.model.storage import load_model
 from serving.monitoring.prometheus import MetricsRegistry
 from serving.monitoring.telemetry import Request, Telemetry, current_request
 from serving.protocols.routes import (

@@ -31,7 +31,8 @@ from serving.api.schemas import Number
 from serving.batch.csv_blocks import CsvScorer, find_first_line_end, find_last_line_end
 from serving.batch.files import SUFFIXES, FilePart, list_inputs, score_part, staged_output
 from serving.batch.scoring import BatchError, BatchStats, Scorer, finalize_stats
-from serving.model.model import ModelError, load_model
+from serving.model.errors import ModelError
+from serving.model.storage import load_model
 from serving.monitoring.drift import assess_drift
 
 PROGRESS_INTERVAL_SECONDS = 30  # seconds between two lines of progress where stderr is no terminal
@@ -82,9 +83,8 @@ def main() -> None:
         parser.error("--format is for -, --keep and --scheduler are not")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
-    logging.getLogger("serving.model.model").setLevel(
-        logging.ERROR
-    )  # what it says of a request is said of rows here
+    # The model logs rejected values as requests; here they are reported as rows.
+    logging.getLogger("serving.model").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         model = load_model(options.model, os.environ.get("MODEL_SHA256", ""))

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix
 from sklearn.model_selection import StratifiedKFold, cross_val_score, train_test_split
 
-from serving.model.model import ClassInfo, FeatureInfo, save_model
+from serving.model.card import ClassInfo, FeatureInfo
+from serving.model.storage import save_model
 from serving.monitoring.drift import bin_shares, quantile_edges
 
 SEED = 0

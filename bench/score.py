@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from app import create_app
-from serving.model.model import load_model
+from serving.model.storage import load_model
 
 model = load_model(Path(__file__).parent.parent / "model.pkl")
 for n in (1, 100, 10_000):

@@ -16,7 +16,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.model.model import Model, ModelCard, ModelError, load_model, write_files_atomically
+from serving.model.card import ModelCard
+from serving.model.errors import ModelError
+from serving.model.model import Model
+from serving.model.storage import load_model, write_files_atomically
 
 # MLflow reads these where it is imported. A store in the working directory, unless a server is named; and a server that
 # is not there is given up after seconds, not after minutes.

@@ -12,7 +12,7 @@ import pyarrow.csv
 from sklearn.datasets import load_iris
 
 from helpers import NAMES, ROOT
-from serving.model.model import load_model
+from serving.model.storage import load_model
 
 BATCH = [sys.executable, ROOT / "batch.py"]
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.model.model import ClassInfo, FeatureInfo
+from serving.model.card import ClassInfo, FeatureInfo
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
 from helpers import environment, facts
-from serving.model.model import save_model
+from serving.model.storage import save_model
 
 X, y = load_iris(return_X_y=True)
 

@@ -17,7 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 from helpers import ROOT
-from serving.model.model import ModelCard, load_model
+from serving.model.card import ModelCard
+from serving.model.storage import load_model
 
 
 def train(*options, **process):

@@ -13,7 +13,8 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import Rule
 
-from serving.model.model import Array, Floats, Model, ModelError
+from serving.model.errors import ModelError
+from serving.model.model import Array, Floats, Model
 from serving.monitoring.telemetry import current_request
 
 CSV, JSON = "text/csv", "application/json"

@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from serving.model.model import FLOAT32_MAX, Floats, InvalidInput, Model, Value
+from serving.model.card import PredictionValue
+from serving.model.errors import InvalidInput
+from serving.model.model import FLOAT32_MAX, Floats, Model
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 Output = Literal["label", "probability"]
@@ -228,7 +230,7 @@ class FeedbackDecoder:
         )
         self.decoder = msgspec.json.Decoder(self.request)
 
-    def decode(self, body: bytes) -> tuple[list[Value], list[Value]]:
+    def decode(self, body: bytes) -> tuple[list[PredictionValue], list[PredictionValue]]:
         """Return the predictions and the truths, as many of each. Raises InvalidInput."""
         request = decode_json(self.decoder, body)
         reject_duplicate_keys(body, 2)

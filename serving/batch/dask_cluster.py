@@ -20,7 +20,9 @@ from fsspec.core import url_to_fs
 from serving.batch.csv_blocks import iter_blocks, read_header
 from serving.batch.files import FilePart, score_part
 from serving.batch.scoring import BatchError, BatchStats, Scorer
-from serving.model.model import Model, ModelError, load_model
+from serving.model.errors import ModelError
+from serving.model.model import Model
+from serving.model.storage import load_model
 
 WORKER_MODELS: dict[str, Model] = {}  # on a worker: by digest
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from serving.model.model import FLOAT32_MAX, Floats, InvalidInput, Model, ModelError
+from serving.model.errors import InvalidInput, ModelError
+from serving.model.model import FLOAT32_MAX, Floats, Model
 from serving.monitoring.drift import FeatureBins
 
 SNAPPY = "snappy"

@@ -17,7 +17,8 @@ import numpy as np
 from flask import Response, has_request_context, request
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from serving.model.model import Model, Value
+from serving.model.card import PredictionValue
+from serving.model.model import Model
 from serving.monitoring.drift import FeatureBins, Floats, assess_drift
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -204,7 +205,7 @@ class Telemetry:
             log.log(level, "%s %s %d in %.3f ms", method, route, status, facts["ms"], extra=facts)
         return response
 
-    def record_predictions(self, rows: Floats, prediction: list[Value]) -> None:
+    def record_predictions(self, rows: Floats, prediction: list[PredictionValue]) -> None:
         """Count `rows`, of shape (rows, features), and what was predicted for them."""
         n = current_request().rows = len(rows)
         step = time.monotonic() // STEP_SECONDS
@@ -238,7 +239,9 @@ class Telemetry:
             self.snapshots_row[missed % WINDOW_STEPS] = self.row[self.scoring_columns]
         self.model_cells[CURRENT_STEP_COLUMN] = step
 
-    def record_feedback(self, prediction: list[Value], actual: list[Value]) -> None:
+    def record_feedback(
+        self, prediction: list[PredictionValue], actual: list[PredictionValue]
+    ) -> None:
         """Count what was predicted against what turned out to be."""
         current_request().rows = len(actual)
         with self.lock:

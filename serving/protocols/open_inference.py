@@ -10,7 +10,8 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from serving.api.schemas import Number, decode_json, reject_duplicate_keys
-from serving.model.model import FLOAT32_MAX, Array, Floats, InvalidInput, Model
+from serving.model.errors import InvalidInput
+from serving.model.model import FLOAT32_MAX, Array, Floats, Model
 
 Datatype = Literal[
     "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"

@@ -309,7 +309,7 @@ def test_an_unforeseen_error_is_a_500_that_tells_nothing(caplog):
 def test_not_ready_is_503_with_the_reason_and_alive_all_the_same():
     app = create_app()
     app.extensions["model"].estimator.coef_[:] = 0
-    reason = "the model does not answer its reference rows as its card says"
+    reason = "self-test failed: the predictions differ from the reference rows of the model card"
     assert_json(in_process(app, "GET", "/readyz"), 503, {"error": reason})
     assert in_process(app, "GET", "/healthz").status == 200
 

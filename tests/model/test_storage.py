@@ -29,8 +29,10 @@ from sklearn.utils import all_estimators
 
 from app import create_app
 from helpers import JSON, ROOT, facts, in_process
+from serving.model.errors import ModelError
 from serving.model.linear import as_linear_classifier
-from serving.model.model import Model, ModelError, load_model, save_model
+from serving.model.model import Model
+from serving.model.storage import load_model, save_model
 
 X, y = load_iris(return_X_y=True)
 
@@ -145,7 +147,7 @@ def test_values_outside_a_models_domain_are_the_clients_fault(tmp_path, caplog):
     assert ask(app, {"features": [1, 1, 1, -1]}, 400) == {
         "error": "The model cannot score these values"
     }
-    assert "the estimator refused a request: ValueError in _assert_all_finite" in caplog.text
+    assert "the estimator rejected a request: ValueError in _assert_all_finite" in caplog.text
     assert ask(app, {"features": X[0].tolist()})
 
 
@@ -155,7 +157,7 @@ def test_an_answer_that_is_not_finite_is_none(tmp_path):
     app = app_of(tmp_path, fitted)
     features = [X[0].tolist(), [3e38] * 4]
     assert ask(app, {"features": features}, 400) == {
-        "error": "The model has no finite answer for row 1"
+        "error": "The model has no finite prediction for row 1"
     }
 
 
@@ -165,7 +167,7 @@ def test_the_articles_nine_lines_make_a_model_that_is_served(tmp_path, caplog):
     app = create_app(MODEL_PATH=str(path))
     [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.getMessage() == (
-        f"{path} has no model card: feature names, labels, drift reference and self-test are missing"
+        f"{path} has no model card: no feature names, labels, drift reference or self-test"
     )
     answer = ask(app, {"features": [5.1, 3.5, 1.4, 0.2], "outputs": ["probability"]})
     assert answer["prediction"] == [0]
@@ -216,7 +218,7 @@ def test_a_digest_may_be_asked_for(pair):
     digest = load_model(pair).sha256
     assert load_model(pair, digest.upper()).version == digest[:12]
     with pytest.raises(
-        ModelError, match=f"{pair}: its SHA-256 is {digest}, MODEL_SHA256 asks for 00"
+        ModelError, match=f"{pair}: SHA-256 mismatch: the file has {digest}, MODEL_SHA256 is 00"
     ):
         load_model(pair, "00")
 
@@ -224,30 +226,39 @@ def test_a_digest_may_be_asked_for(pair):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda card: card.update(sha256="0" * 64), "its card model.json says 0000"),
+        (lambda card: card.update(sha256="0" * 64), "model card model.json lists 0000"),
         (
             lambda card: card["libraries"].update({"scikit-learn": "1.0"}),
-            "made with scikit-learn 1.0, but this is",
+            "trained with scikit-learn 1.0, .* is installed",
         ),
-        (lambda card: card["libraries"].clear(), "made with scikit-learn None, but this is"),
+        (
+            lambda card: card["libraries"].clear(),
+            "trained with an unknown scikit-learn version, .* is installed",
+        ),
         (
             lambda card: card["classes"].pop(),
-            r"its card says classes \[0, 1\], the estimator \[0, 1, 2\]",
+            r"model card lists classes \[0, 1\], but the estimator has \[0, 1, 2\]",
         ),
-        (lambda card: card["features"].pop(), "its card says 3 features, the estimator 4"),
-        (lambda card: card["reference"].clear(), "fails on its reference rows"),
+        (
+            lambda card: card["features"].pop(),
+            "model card lists 3 features, but the estimator has 4",
+        ),
+        (lambda card: card["reference"].clear(), "self-test failed: ValueError: "),
         (
             lambda card: card["reference"][0].update(prediction=1),
-            "does not answer its reference rows",
+            "differ from the reference rows",
         ),
         (
             lambda card: card["reference"][0].update(probability=[1, 0, 0]),
-            "does not answer its reference rows",
+            "differ from the reference rows",
         ),
-        (lambda card: card.update(x=1), "its card model.json cannot be read: .*unknown field `x`"),
+        (
+            lambda card: card.update(x=1),
+            "model card model.json cannot be read: .*unknown field `x`",
+        ),
         (
             lambda card: card.pop("rows"),
-            "its card model.json cannot be read: .*missing required field `rows`",
+            "model card model.json cannot be read: .*missing required field `rows`",
         ),
     ],
 )
@@ -259,7 +270,9 @@ def test_a_card_that_is_not_the_models_is_refused(pair, change, message):
 
 def test_a_new_model_beside_an_old_card_is_refused(pair):
     joblib.dump(LogisticRegression(C=0.1).fit(X, y), pair)
-    with pytest.raises(ModelError, match=r"its SHA-256 is .*, its card model.json says"):
+    with pytest.raises(
+        ModelError, match=r"SHA-256 mismatch: the file has .*, model card model.json lists"
+    ):
         load_model(pair)
 
 
@@ -270,7 +283,7 @@ def test_another_scikit_learns_model_without_a_card_is_refused(tmp_path):
     path.write_bytes(
         (ROOT / "model.pkl").read_bytes().replace(sklearn.__version__.encode(), other.encode())
     )
-    with pytest.raises(ModelError, match=f"made with scikit-learn {other}, but this is"):
+    with pytest.raises(ModelError, match=f"trained with scikit-learn {other}, .* is installed"):
         load_model(path)
 
 
@@ -386,5 +399,5 @@ def test_coefficients_that_answer_otherwise_than_the_estimator_are_noticed(tmp_p
     save_model(path, fitted, reference=X[::50], **facts(fitted))
     model = load_model(path)
     model.estimator.intercept_ = model.estimator.intercept_[::-1] * 1e3
-    with pytest.raises(ModelError, match="does not answer its reference rows"):
+    with pytest.raises(ModelError, match="differ from the reference rows"):
         model.self_test()

@@ -15,7 +15,8 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from helpers import ROOT, Call
-from serving.model.model import ModelError, load_model
+from serving.model.errors import ModelError
+from serving.model.storage import load_model
 from serving.model.unpickling import restricted_loads
 
 
@@ -109,7 +110,7 @@ PICKLED = (ROOT / "model.pkl").read_bytes()
 @pytest.mark.parametrize("length", [*range(0, len(PICKLED), 50), len(PICKLED) - 1])
 def test_a_file_that_was_cut_off_is_refused(tmp_path, length):
     (tmp_path / "model.pkl").write_bytes(PICKLED[:length])
-    with pytest.raises(ModelError, match="not a model that can be served"):
+    with pytest.raises(ModelError, match="cannot be loaded as a model"):
         load_model(tmp_path / "model.pkl")
 
 

@@ -25,7 +25,8 @@ from sklearn.preprocessing import StandardScaler
 import serving
 from app import DEFAULTS, ConfigurationError, create_app
 from helpers import ARTICLE, JSON, NAMES, ROOT, SETOSA, VERSION, VIRGINICA, in_process
-from serving.model.model import ClassInfo, FeatureInfo, save_model
+from serving.model.card import ClassInfo, FeatureInfo
+from serving.model.storage import save_model
 
 CSV = {"Content-Type": "text/csv"}
 ROWS, CLASSES = [SETOSA, VIRGINICA], [0, 2]

@@ -23,7 +23,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
 from helpers import JSON, PROGRAM, ROOT, Call, environment, facts, free_port, wait_until
-from serving.model.model import save_model
+from serving.model.storage import save_model
 from serving.registry import main
 
 X = load_iris().data
@@ -409,7 +409,7 @@ def test_a_hostile_file_is_refused_even_where_the_tags_agree(
     tags = client.get_model_version("iris", "2").tags
     for tag, name in zip(("sha256", "card_sha256"), FILES, strict=True):
         client.set_model_version_tag("iris", "2", tag, digest(stored / name))
-    text = "models:/iris/2: model.pkl: not a model that can be served: UnpicklingError: it imports posix.system"
+    text = "models:/iris/2: model.pkl: cannot be loaded as a model: UnpicklingError: it imports posix.system"
     try:
         assert_refused(
             deployed, "pull", "models:/iris/2", contains=text, MLFLOW_TRACKING_URI=registered

@@ -40,15 +40,15 @@ BAD_MODELS = {
     ),
     "cut off": (
         rewrite((ROOT / "model.pkl").read_bytes()[:500]),
-        "not a model that can be served: ",
+        "cannot be loaded as a model: ",
     ),
     "text": (
         rewrite(b"hello"),
-        "not a model that can be served: UnpicklingError: not an uncompressed pickle",
+        "cannot be loaded as a model: UnpicklingError: not an uncompressed pickle",
     ),
     "a list": (
         lambda path, marker: joblib.dump([1], path),
-        "not a model that can be served: TypeError: ",
+        "cannot be loaded as a model: TypeError: ",
     ),
     "a scaler": (
         lambda path, marker: joblib.dump(StandardScaler().fit([[1.0]]), path),
@@ -74,7 +74,7 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"MODEL_SHA256": "0" * 64}, f"MODEL_SHA256 asks for {'0' * 64}"),
+        ({"MODEL_SHA256": "0" * 64}, f"MODEL_SHA256 is {'0' * 64}"),
         ({"MAX_ROWS": "many"}, "MAX_ROWS: expected a whole number above 0, got 'many'"),
         ({"MAX_BODY_BYTES": "0"}, "MAX_BODY_BYTES: expected a whole number above 0, got '0'"),
         ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
@@ -113,8 +113,8 @@ def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout
     assert_refuses(
         checkout,
         gunicorn(),
-        f"{checkout / 'model.pkl'}: made with scikit-learn 0.",
-        "train it again",
+        f"{checkout / 'model.pkl'}: trained with scikit-learn 0.",
+        "retrain or install",
     )
 
 

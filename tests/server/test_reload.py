@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
 from helpers import JSON, ROOT, facts, free_port, in_process, scrape, wait_until
-from serving.model.model import load_model, save_model, write_files_atomically
+from serving.model.storage import load_model, save_model, write_files_atomically
 
 X, y = load_iris(return_X_y=True)
 OLD = load_model(ROOT / "model.pkl")
@@ -109,11 +109,11 @@ def requests(service):
 
 
 BAD = {
-    "cut off": ("model.pkl", lambda content: content[:500], "its SHA-256 is "),
+    "cut off": ("model.pkl", lambda content: content[:500], "SHA-256 mismatch: the file has "),
     "without its card's digest": (
         "model.json",
         lambda content: b"{}",
-        "its card model.json cannot be read: ",
+        "model card model.json cannot be read: ",
     ),
     "nobody foresaw": (
         "model.json",
@@ -196,9 +196,7 @@ def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
     put(checkout, [*pairs.values()][1][0])
     assert reload_app(app) is app
     answer = in_process(app, "GET", "/readyz")
-    assert answer.status == 200 and answer.json["reload"].endswith(
-        f"MODEL_SHA256 asks for {OLD.sha256}"
-    )
+    assert answer.status == 200 and answer.json["reload"].endswith(f"MODEL_SHA256 is {OLD.sha256}")
 
 
 def test_another_card_of_the_same_model_is_taken(app, checkout):
