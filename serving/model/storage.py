@@ -20,6 +20,9 @@ from serving.model.errors import ModelError, describe_error
 from serving.model.model import Floats, Model
 from serving.model.unpickling import restricted_loads
 
+PICKLE_PROTOCOL = 4  # the default before Python 3.14, so that the bytes stay the same
+PROBABILITY_DECIMALS = 12
+
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +34,7 @@ def save_model(path: Path, estimator: Any, *, reference: Floats, **card_fields: 
     InvalidInput if the estimator cannot score `reference`, OSError if a file cannot be written.
     """
     buffer = io.BytesIO()
-    joblib.dump(estimator, buffer)
+    joblib.dump(estimator, buffer, protocol=PICKLE_PROTOCOL)
     model_bytes = buffer.getvalue()
 
     card = ModelCard(
@@ -129,7 +132,8 @@ def _reference_rows(model: Model, rows: Floats) -> list[ReferenceRow]:
     predictions = model.predict(rows).tolist()
     probabilities: list[list[float] | None] = [None] * len(rows)
     if model.has_probabilities:
-        probabilities = model.probabilities(rows).tolist()
+        # Rounded, the card has the same bytes on each processor; the self-test has a tolerance.
+        probabilities = model.probabilities(rows).round(PROBABILITY_DECIMALS).tolist()
 
     return [
         ReferenceRow(features, prediction, probability)

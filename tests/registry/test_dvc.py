@@ -58,7 +58,9 @@ def test_a_change_is_trained_and_compared_with_the_last_commit(dvc):
     git(dvc.clone, "commit", "--quiet", "--all", "--allow-empty", "--message", "Trained")
     old = card(dvc.clone)
     script = dvc.clone / "train.py"
-    script.write_text(script.read_text().replace(*OTHER).replace("default=0.9", "default=0.5"))
+    script.write_text(
+        script.read_text().replace(*OTHER).replace("MIN_ACCURACY = 0.9", "MIN_ACCURACY = 0.5")
+    )
     assert "Running stage 'train'" in dvc("repro")
     new = card(dvc.clone)
     changes = json.loads(dvc("metrics", "diff", "--json"))["model.json"]

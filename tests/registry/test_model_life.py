@@ -69,7 +69,7 @@ def test_each_command_of_the_table_does_what_it_says(clone, do):
     assert plots.endswith("/dvc_plots/index.html\n") and (clone / "dvc_plots/index.html").exists()
     assert [line.split()[:2] for line in versions.splitlines()[1:]] == [["2", second], ["1", first]]
     assert versions.endswith("champion\n")
-    assert do.step("Promote") == ["champion of iris is version 2, it was 1\n"]
+    assert do.step("Promote") == ["champion of iris is version 2, previously 1\n"]
     assert do.version() == first
     pulled, _ = do.step("Deploy")
     assert pulled == f"wrote {clone / 'model.pkl'}: version 2 of iris, {second}\n"
@@ -77,7 +77,7 @@ def test_each_command_of_the_table_does_what_it_says(clone, do):
     ready, drift = do.step("Watch")
     assert json.loads(ready) == {"status": "ready"}
     assert json.loads(drift)["model_version"] == second
-    assert do.step("Roll back")[0] == "champion of iris is version 1, it was 2\n"
+    assert do.step("Roll back")[0] == "champion of iris is version 1, previously 2\n"
     assert do.version() == first
     status = subprocess.run(
         ["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True

@@ -24,7 +24,7 @@ from sklearn.linear_model import LinearRegression
 
 from helpers import JSON, PROGRAM, ROOT, Call, environment, facts, free_port, wait_until
 from serving.model.storage import save_model
-from serving.registry import main
+from serving.registry.commands import main
 
 X = load_iris().data
 FILES = ("model.pkl", "model.json")
@@ -248,7 +248,7 @@ def test_from_two_versions_to_a_served_champion_and_back(
         do("promote", "models:/iris/1", "--alias", "champion")[0]
         == "champion of iris is version 1\n"
     )
-    refused = "refused: its accuracy on the held-out rows is 0.8667, the other's 1.0000; champion stays at version 1"
+    refused = "refused: held-out accuracy 0.8667 is below 1.0000 of the current version; champion stays at version 1"
     assert_refused(
         deployed,
         "promote",
@@ -279,10 +279,10 @@ def test_from_two_versions_to_a_served_champion_and_back(
     assert answers[1] != answers[2]
 
     said, fault = do("promote", "models:/iris/2", "--alias", "champion", "--force")
-    assert fault == "FORCED: its accuracy on the held-out rows is 0.8667, the other's 1.0000\n"
-    assert said == "champion of iris is version 2, it was 1\n"
+    assert fault == "FORCED: held-out accuracy 0.8667 is below 1.0000 of the current version\n"
+    assert said == "champion of iris is version 2, previously 1\n"
     assert do("promote", "models:/iris/1", "--alias", "champion") == (
-        "champion of iris is version 1, it was 2\n",
+        "champion of iris is version 1, previously 2\n",
         "",
     )
     do("pull", "models:/iris@champion")
@@ -378,11 +378,11 @@ def stored(server, registered, trained):
     [
         (
             lambda path: path.write_bytes(path.read_bytes()[:-100]),
-            "models:/iris/2: the SHA-256 of {} is ",
+            "models:/iris/2: SHA-256 mismatch: {} has ",
         ),
         (
             lambda path: path.write_bytes((ROOT / path.name).read_bytes()),
-            "models:/iris/2: the SHA-256 of {} is ",
+            "models:/iris/2: SHA-256 mismatch: {} has ",
         ),
         (lambda path: path.unlink(), "models:/iris/2 has no {}"),
     ],
@@ -434,12 +434,13 @@ def test_what_was_measured_on_other_rows_is_not_compared(
         assert status == 0 and said.endswith(f" as version {number} of other\n"), fault
     promote = ["promote", "models:/other/2", "--alias", "champion"]
     assert registry(deployed, "promote", "models:/other/1", "--alias", "champion", **at)[0] == 0
-    text = (
-        "refused: the two were not measured on the same held-out rows; champion stays at version 1"
-    )
+    text = "refused: the two versions were not measured on the same held-out rows; champion stays at version 1"
     assert_refused(deployed, *promote, contains=text, **at)
     status, _, fault = registry(deployed, *promote, "--force", **at)
-    assert (status, fault) == (0, "FORCED: the two were not measured on the same held-out rows\n")
+    assert (status, fault) == (
+        0,
+        "FORCED: the two versions were not measured on the same held-out rows\n",
+    )
 
 
 @pytest.fixture
@@ -466,7 +467,7 @@ def test_a_model_without_an_accuracy_is_a_version_like_any_other_but_compared_wi
         )
         assert status == 0 and said.endswith(f" as version {number} of lengths\n"), fault
     assert registry(regression, "promote", "models:/lengths/1", "--alias", "champion", **at)[0] == 0
-    text = "refused: the two were not measured on the same held-out rows"
+    text = "refused: the two versions were not measured on the same held-out rows"
     assert_refused(
         regression, "promote", "models:/lengths/2", "--alias", "champion", contains=text, **at
     )
@@ -508,7 +509,7 @@ def test_sagemaker_has_it_to_approve_and_serves_what_was_pushed(
     for number in (1, 2):  # the group is made once
         status, said, fault = registry(deployed, "push", "models", "--image", IMAGE)
         assert (status, fault) == (0, "")
-        arn = said.removesuffix(" is to be approved\n")
+        arn = said.removesuffix(" is pending approval\n")
         assert arn.endswith(f":model-package/iris/{number}")
     about = sagemaker.describe_model_package(ModelPackageName=arn)
     assert about["ModelPackageGroupName"] == "iris"

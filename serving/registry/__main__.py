@@ -1,0 +1,10 @@
+"""Run the command line of the registry, or report that its libraries are missing."""
+
+import sys
+
+if __name__ == "__main__":
+    try:
+        from serving.registry.commands import main
+    except ImportError as error:
+        sys.exit(str(error))
+    main()

@@ -1,0 +1,199 @@
+"""Versions of a model in MLflow: register, download, list."""
+
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow.sklearn
+import numpy as np
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.models import infer_signature
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from serving.model.card import ModelCard
+from serving.model.errors import ModelError
+from serving.model.storage import write_files_atomically
+from serving.registry.model_files import ModelFiles, RegistryError, read_model_files
+
+# MLflow's directory for our files in a version, beside its own form of the estimator.
+ARTIFACT_DIR = "extra_files"
+# The tag of a version that holds the SHA-256 of each file.
+DIGEST_TAGS = {"model.pkl": "sha256", "model.json": "card_sha256"}
+VERSION_URI = re.compile(r"models:/([^/@]+)(?:/([0-9]+)|@([^/@]+))")
+
+
+@dataclass(frozen=True)
+class DownloadedVersion:
+    """A version of a registered model, with its verified files."""
+
+    name: str
+    number: str
+    files: ModelFiles
+
+
+def register_version(path: Path, name: str) -> str:
+    """Log the model in `path` with the content of its card, and register it as a version of `name`.
+
+    MLflow's own form of the estimator is stored beside our files, so that pyfunc and MLflow's
+    servers load it. Raises RegistryError, ModelError, MlflowException, OSError.
+    """
+    files = read_model_files(path)
+    card = files.card
+
+    mlflow.set_experiment(name)
+    with mlflow.start_run(tags=card.data):
+        mlflow.log_params(files.model.estimator.get_params())
+        mlflow.log_metrics(_numeric_metrics(card.metrics))
+        if "confusion_matrix" in card.metrics.get("held_out", {}):
+            mlflow.log_figure(confusion_figure(card), "confusion_matrix.png")
+        model_uri = _log_model(files, name)
+        digests = {DIGEST_TAGS[file]: _sha256(content) for file, content in files.contents.items()}
+        version = mlflow.register_model(model_uri, name, tags=digests)
+
+    return f"registered {card.sha256[:12]} as version {version.version} of {name}"
+
+
+def download_version(uri: str) -> DownloadedVersion:
+    """Download and verify the version that `uri` names.
+
+    `uri` is `models:/NAME/NUMBER` or `models:/NAME@ALIAS`. The digest of each file is compared with
+    the tag of the version before `load_model` verifies the files. Raises RegistryError,
+    MlflowException, OSError.
+    """
+    version = _find_version(uri)
+    # By number from here on: an alias may move during the download.
+    version_uri = f"models:/{version.name}/{version.version}"
+
+    with tempfile.TemporaryDirectory() as directory:
+        artifact_uri = f"{version_uri}/{ARTIFACT_DIR}"
+        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri, dst_path=directory))
+        _check_digests(folder, version.tags, version_uri)
+        try:
+            files = read_model_files(folder / "model.pkl")
+        except ModelError as error:
+            message = str(error).removeprefix(f"{folder}/")
+            raise RegistryError(f"{version_uri}: {message}") from error
+
+    return DownloadedVersion(version.name, str(version.version), files)
+
+
+def pull_version(uri: str, path: Path) -> str:
+    """Write the version that `uri` names to `path` and its card beside it, both or neither.
+
+    Raises as `download_version` does.
+    """
+    version = download_version(uri)
+    contents = version.files.contents
+    write_files_atomically(
+        {path: contents["model.pkl"], path.with_suffix(".json"): contents["model.json"]}
+    )
+    digest = version.files.card.sha256[:12]
+    return f"wrote {path}: version {version.number} of {version.name}, {digest}"
+
+
+def format_versions(name: str) -> str:
+    """Return a table of the versions of `name`, the newest first. Raises MlflowException."""
+    client = MlflowClient()
+    aliases = client.get_registered_model(name).aliases
+    versions = client.search_model_versions(f"name='{name}'")
+    versions = sorted(versions, key=lambda version: int(version.version), reverse=True)
+
+    lines = ["version  digest        held out  folds   aliases"]
+    for version in versions:
+        metrics: dict[str, float] = {}
+        if version.run_id:
+            metrics = client.get_run(version.run_id).data.metrics
+        digest = version.tags.get("sha256", "")[:12]
+        held_out = metrics.get("held_out.accuracy", np.nan)
+        folds = metrics.get("cross_validation.accuracy", np.nan)
+        version_aliases = ", ".join(
+            alias for alias, number in aliases.items() if str(number) == str(version.version)
+        )
+        line = (
+            f"{version.version:<7}  {digest:12}  {held_out:<8.4f}  {folds:<6.4f}  {version_aliases}"
+        )
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def confusion_figure(card: ModelCard) -> Figure:
+    """Return the confusion matrix of the held-out rows as a figure."""
+    held_out = card.metrics["held_out"]
+    labels = [class_info.label for class_info in card.classes]
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
+    display = ConfusionMatrixDisplay(np.array(held_out["confusion_matrix"]), display_labels=labels)
+    display.plot(ax=figure.add_subplot(), cmap="Blues", colorbar=False)
+    display.ax_.set_title(f"{card.name} {card.sha256[:12]}: {held_out['rows']} held-out rows")
+    return figure
+
+
+def _log_model(files: ModelFiles, name: str) -> str:
+    """Log MLflow's form of the estimator with our files beside it, and return its address."""
+    card = files.card
+    rows = np.array([reference.features for reference in card.reference])
+    libraries = card.libraries | {"skops": metadata.version("skops")}
+    requirements = [
+        f"{library}=={version}" for library, version in libraries.items() if library != "python"
+    ]
+
+    with tempfile.TemporaryDirectory() as directory:
+        paths = []
+        for file, content in files.contents.items():
+            path = Path(directory, file)
+            path.write_bytes(content)
+            paths.append(str(path))
+        model_info = mlflow.sklearn.log_model(
+            files.model.estimator,
+            name=name,
+            signature=infer_signature(rows, files.model.predict(rows)),
+            input_example=rows,
+            pip_requirements=requirements,
+            extra_files=paths,
+        )
+    return str(model_info.model_uri)
+
+
+def _numeric_metrics(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers in the metrics of a card, `{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    numbers: dict[str, float] = {}
+    for group, value in metrics.items():
+        members = {group: value}
+        if isinstance(value, dict):
+            members = {f"{group}.{name}": member for name, member in value.items()}
+        for name, member in members.items():
+            if isinstance(member, int | float):
+                numbers[name] = member
+    return numbers
+
+
+def _find_version(uri: str) -> Any:
+    match = VERSION_URI.fullmatch(uri)
+    if not match:
+        raise RegistryError(f"expected models:/NAME/NUMBER or models:/NAME@ALIAS, got {uri!r}")
+
+    name, number, alias = match.groups()
+    client = MlflowClient()
+    if alias:
+        return client.get_model_version_by_alias(name, alias)
+    return client.get_model_version(name, number)
+
+
+def _check_digests(folder: Path, tags: dict[str, str], version_uri: str) -> None:
+    for file, tag in DIGEST_TAGS.items():
+        path = folder / file
+        if not path.is_file():
+            raise RegistryError(f"{version_uri} has no {file}; train.py --register stores one")
+        digest = _sha256(path.read_bytes())
+        if digest != tags.get(tag):
+            raise RegistryError(
+                f"{version_uri}: SHA-256 mismatch: {file} has {digest}, its tag is {tags.get(tag)}"
+            )
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
