@@ -1,84 +1,153 @@
-"""Ask a running service for what its model card, which lies here too, promises: `python -m serving.smoke_test URL`.
+"""Compare a running service with the model card in this directory.
 
-Run in the cluster after each sync, with the image that was just rolled out, it proves the release and not only the
-rollout: the Service leads to pods that answer, and what answers is this version.
+`python -m serving.smoke_test URL` runs in the cluster after each sync, with the image that was
+rolled out. It shows that the Service leads to ready pods, and that they serve this version.
 """
 
+import argparse
 import os
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
-import numpy as np
+
+from serving.model.card import ModelCard, values_match
+from serving.model.errors import one_line
+
+DEFAULT_MODEL_PATH = Path(__file__).parent.with_name("model.pkl")
+TIMEOUT_SECONDS = 10
 
 
-def send_request(url: str, body: Any = None) -> tuple[int, str | None, Any]:
-    """Return status, model version and decoded answer of a GET, or of a POST of `body`. Raises OSError."""
-    key = os.environ.get("API_KEYS", "").split(",")[0].strip()
-    headers = {"Content-Type": "application/json"} | (
-        {"Authorization": f"Bearer {key}"} if key else {}
-    )
-    data = None if body is None else msgspec.json.encode(body)
-    try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10)  # noqa: S310
-    except urllib.error.HTTPError as error:
-        answer = error
-    with answer:
-        return answer.status, answer.headers["X-Model-Version"], msgspec.json.decode(answer.read())
+@dataclass(frozen=True)
+class Check:
+    """One request, a GET or a POST of `body`, and the members of the expected response."""
 
-
-def find_failures(url: str, card: dict[str, Any]) -> list[str]:
-    """Return what the service at `url` answers otherwise than `card` says. Raises OSError."""
-    version, reference = card["sha256"][:12], card["reference"]
-    rows = [row["features"] for row in reference]
-    named = [
-        dict(zip([feature["name"] for feature in card["features"]], row, strict=True))
-        for row in rows
-    ]
-    expected = {"prediction": [row["prediction"] for row in reference]}
-    outputs = ["probability"] if reference[0]["probability"] else []
-    full = expected | {output: [row[output] for row in reference] for output in outputs}
-    faults = []
-    for what, path, body, good in (
-        ("readiness", "/readyz", None, {"status": "ready"}),
-        ("rows as arrays", "/predict", {"features": rows, "outputs": outputs}, full),
-        ("rows by name", "/predict", {"features": named}, expected),
-    ):
-        status, answered, members = send_request(url + path, body)
-        if (status, answered, members.keys()) != (200, version, good.keys()):
-            faults.append(
-                f"{what}: expected 200 from version {version}, got {status} from {answered}: {members}"
-            )
-        elif not all(values_match(members[name], value) for name, value in good.items()):
-            faults.append(f"{what}: expected {good}, got {members}")
-    status, _, members = send_request(url + "/predict", {"features": []})
-    if (status, list(members)) != (400, ["error"]):
-        faults.append(f"no rows: expected 400 and an error, got {status}: {members}")
-    return faults
-
-
-def values_match(found: Any, expected: Any) -> bool:
-    """Return whether two answers are one, up to what another processor makes of the same sum."""
-    try:
-        return bool(np.allclose(found, expected, rtol=1e-6, atol=1e-9))
-    except (TypeError, ValueError):  # not numbers, or of another shape
-        return bool(found == expected)
+    label: str
+    path: str
+    body: dict[str, Any] | None
+    expected: dict[str, Any]
 
 
 def main() -> None:
-    """Print each fault and end with status 1, or print one line."""
-    model = os.environ.get("MODEL_PATH") or Path(__file__).parent.with_name("model.pkl")
-    card = msgspec.json.decode(Path(model).with_suffix(".json").read_bytes())
+    """Print one line, or print each failure and end with status 1."""
+    url = parse_url()
+    card_path = Path(os.environ.get("MODEL_PATH") or DEFAULT_MODEL_PATH).with_suffix(".json")
     try:
-        faults = find_failures(sys.argv[1], card)
-    except OSError as error:
-        faults = [f"{sys.argv[1]}: {error}"]
-    if faults:
-        sys.exit("\n".join(faults))
-    print(f"{sys.argv[1]} answers as version {card['sha256'][:12]} should")  # noqa: T201
+        card = msgspec.json.decode(card_path.read_bytes(), type=ModelCard)
+    except (OSError, msgspec.DecodeError) as error:
+        sys.exit(f"model card {card_path} cannot be read: {one_line(error)}")
+
+    try:
+        failures = find_failures(url, card)
+    except (OSError, HTTPException, msgspec.DecodeError) as error:
+        failures = [f"{url}: {one_line(error)}"]
+    if failures:
+        sys.exit("\n".join(failures))
+    print(f"{url}: version {card.sha256[:12]} passed the smoke test")  # noqa: T201
+
+
+def parse_url() -> str:
+    """Return the address of the service from the command line, or end with status 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.smoke_test",
+        description="Compare a running service with the model card in this directory.",
+    )
+    parser.add_argument("url", metavar="URL", help="the service, as http://HOST:PORT")
+    url: str = parser.parse_args().url
+    if not _is_service_url(url):
+        parser.error(f"expected a URL like http://localhost:5000, got {url!r}")
+    return url.rstrip("/")
+
+
+def _is_service_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port_is_valid = parts.port != 0  # a port that is no number raises ValueError
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port_is_valid
+
+
+def find_failures(url: str, card: ModelCard) -> list[str]:
+    """Return one line for each response of the service at `url` that contradicts `card`.
+
+    Raises OSError, HTTPException or msgspec.DecodeError if there is no JSON response.
+    """
+    version = card.sha256[:12]
+    failures = []
+    for check in build_checks(card):
+        failure = run_check(url, version, check)
+        if failure:
+            failures.append(failure)
+
+    status, _, response = send_request(url + "/predict", {"features": []})
+    if status != 400 or not isinstance(response, dict) or list(response) != ["error"]:
+        failures.append(f"no rows: expected 400 and an error, got {status}: {response}")
+    return failures
+
+
+def build_checks(card: ModelCard) -> list[Check]:
+    """Return the requests whose responses the card determines."""
+    names = [feature.name for feature in card.features]
+    rows = [reference.features for reference in card.reference]
+    named_rows = [dict(zip(names, row, strict=True)) for row in rows]
+    predictions = {"prediction": [reference.prediction for reference in card.reference]}
+
+    outputs = []
+    all_outputs = dict(predictions)
+    if card.reference[0].probability:
+        outputs = ["probability"]
+        all_outputs["probability"] = [reference.probability for reference in card.reference]
+
+    rows_with_outputs = {"features": rows, "outputs": outputs}
+    return [
+        Check("readiness", "/readyz", None, {"status": "ready"}),
+        Check("rows as arrays", "/predict", rows_with_outputs, all_outputs),
+        Check("rows by name", "/predict", {"features": named_rows}, predictions),
+    ]
+
+
+def run_check(url: str, version: str, check: Check) -> str | None:
+    """Return the difference between the response and what is expected, or None."""
+    status, served_version, response = send_request(url + check.path, check.body)
+    same_members = isinstance(response, dict) and response.keys() == check.expected.keys()
+    if status != 200 or served_version != version or not same_members:
+        return (
+            f"{check.label}: expected 200 from version {version}, "
+            f"got {status} from {served_version}: {response}"
+        )
+
+    for name, value in check.expected.items():
+        if not values_match(response[name], value):
+            return f"{check.label}: expected {check.expected}, got {response}"
+    return None
+
+
+def send_request(url: str, body: Any = None) -> tuple[int, str | None, Any]:
+    """Send a GET, or a POST of `body`; return status, model version and decoded response.
+
+    Raises OSError, HTTPException or msgspec.DecodeError.
+    """
+    headers = {"Content-Type": "application/json"}
+    api_key = os.environ.get("API_KEYS", "").split(",")[0].strip()
+    if api_key:
+        headers["Authorization"] = f"Bearer {api_key}"
+    data = None if body is None else msgspec.json.encode(body)
+
+    request = urllib.request.Request(url, data, headers)  # noqa: S310
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        content = msgspec.json.decode(response.read())
+        return response.status, response.headers["X-Model-Version"], content
 
 
 if __name__ == "__main__":
