@@ -1,242 +1,154 @@
-"""The OpenAPI 3.1 document, from the types that validate and the routes there are, and a page to try it."""
+"""The OpenAPI 3.1 document, from the routes, the types that decode, and the model card."""
 
 import re
+from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import flask_swagger_ui
 import msgspec
-from flask import Blueprint, Response, current_app, send_from_directory
-from msgspec import UNSET, UnsetType
-from werkzeug.exceptions import NotFound
+from flask import Flask
 from werkzeug.routing import Rule
 
 from serving import __version__
-from serving.api.http import CSV, JSON, current_model, iter_public_routes, json_response
-from serving.protocols.open_inference import InferRequest, InferResponse, TensorMetadata
-from serving.protocols.routes import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
+from serving.api.messages import CSV, JSON
+from serving.api.operations import Operation, RequestDecoder, operation_of, summary_of
+from serving.api.routing import iter_public_routes
+from serving.api.service import Service, service_of
 
-SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
-DOCS_HTML = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="docs/favicon-32x32.png">
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<div id="page"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-"""
-DOCS_INIT_JS = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", tryItOutEnabled: true, validatorUrl: null})\n'
-# React sets styles by script, which a policy does not see; Swagger UI's icons are data in its style sheet.
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-SWAGGER_UI_ASSETS = ["favicon-32x32.png", "start.js", "swagger-ui-bundle.js", "swagger-ui.css"]
+CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
+MAX_CSV_EXAMPLE_LINES = 10
+ANY_NAME = {"pattern": "^[^/:]+$"}
 
-docs = Blueprint("docs", __name__)
+Schema = dict[str, Any]
 
 
-@docs.get("/openapi.json")
-def openapi() -> Response:
-    """Describe every route, as OpenAPI."""
-    return json_response(build_document())
-
-
-@docs.get("/docs")
-def page() -> Response:
-    """Try the routes in a browser."""
-    text = DOCS_HTML.format(title=f"{current_decoders().name} {current_model().version}")
-    return Response(
-        text, mimetype="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-    )
-
-
-@docs.get("/docs/<file>")
-def asset(file: str) -> Response:
-    """Return a part of that page."""
-    if file not in SWAGGER_UI_ASSETS:
-        raise NotFound
-    return (
-        Response(DOCS_INIT_JS, mimetype="text/javascript")
-        if file == "start.js"
-        else send_from_directory(SWAGGER_UI_DIST, file)
-    )
-
-
-Values = list[bool | float | str | list[float]]
-# What each view tells in JSON: members and their types, or a type.
-RESPONSE_TYPES: dict[str, Any] = {
-    "predict": {
-        "prediction": Values,
-        "label": list[str] | UnsetType,
-        "probability": list[list[float]] | UnsetType,
-    },
-    "feedback": {"counted": int},
-    "index": {"status": str, "model": dict[str, Any], "routes": list[dict[str, str]]},
-    "healthz": {"status": str},
-    "readyz": {"status": str, "reload": str | UnsetType},
-    "drift": dict[str, Any],
-    "openapi": dict[str, Any],
-    "server": {"name": str, "version": str, "extensions": list[str]},
-    "live": {"live": bool},
-    "ready": {"live": bool, "ready": bool},
-    "metadata": {
-        "name": str,
-        "versions": list[str],
-        "platform": str,
-        "inputs": list[TensorMetadata],
-        "outputs": list[TensorMetadata],
-    },
-    "model_ready": {"name": str, "ready": bool},
-    "infer": InferResponse,
-    "models": {"models": list[str]},
-    "status": {"name": str, "ready": bool, "model_version_status": list[dict[str, Any]]},
-    "instances": {"predictions": Values},
-    "invocations": dict[str, Values] | Values,
-    "execution_parameters": {
-        "MaxConcurrentTransforms": int,
-        "BatchStrategy": str,
-        "MaxPayloadInMB": int,
-    },
-    "score": Values,
-}
-TEXT_PLAIN = "text/plain"
-NON_JSON_RESPONSES = {
-    "metrics": TEXT_PLAIN,
-    "page": "text/html",
-    "asset": "*/*",
-    "ping": TEXT_PLAIN,
-    "version": TEXT_PLAIN,
-}
-NON_JSON_RESPONSES |= {"invocations": CSV, "infer": OCTET_STREAM}
-READINESS_VIEWS = {
-    "readyz",
-    "ready",
-    "model_ready",
-    "status",
-    "ping",
-}  # the views that try the model
-
-
-def build_document() -> dict[str, Any]:
+def build_document(app: Flask) -> dict[str, Any]:
     """Return the OpenAPI document of the service."""
-    model, extensions = current_model(), current_app.extensions
-    row = model.card.reference[0].features if model.card else [0.0] * model.n_features
-    tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP64", "data": row}
-    truth: Any = extensions["feedback"].classes[:1]
-    # Of each view that takes a body, its type and an example.
-    request_bodies = {
-        "predict": (extensions["predict"].request, {"features": row}),
-        "feedback": (extensions["feedback"].request, {"prediction": truth, "actual": truth}),
-        "infer": (InferRequest, {"inputs": [tensor]}),
-        "instances": (current_decoders().instances.request, {"instances": [row]}),
-        "invocations": (current_decoders().invocations.request, {"instances": [row]}),
-        "score": (current_decoders().score.request, {"data": [row]}),
-    }
-    types = [kind for kind, _ in request_bodies.values()] + [
-        _response_type(name, kind) for name, kind in RESPONSE_TYPES.items()
-    ]
-    schemas, components = msgspec.json.schema_components(
-        types, ref_template="#/components/schemas/{name}"
-    )
-    bodies: dict[str, Any] = {
-        name: {JSON: {"schema": schema, "example": example}}
-        for (name, (_, example)), schema in zip(request_bodies.items(), schemas, strict=False)
-    }
-    number = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
-    line = f"{number}(,{number}){{{len(row) - 1}}}"
-    text = {"type": "string", "pattern": f"^{line}(\\n{line}){{0,9}}$"}
-    bodies["invocations"][CSV] = {"schema": text, "example": ",".join(map(str, row))}
-    responses: dict[str, Any] = {
-        name: {JSON: {"schema": schema}}
-        for name, schema in zip(RESPONSE_TYPES, schemas[len(request_bodies) :], strict=True)
-    }
-    for name, mimetype in NON_JSON_RESPONSES.items():
-        responses.setdefault(name, {})[mimetype] = {}
+    service = service_of(app)
+    operations = {name: operation_of(view) for name, view in app.view_functions.items()}
+    schemas = TypeSchemas(service, list(operations.values()))
 
     paths: dict[str, Any] = {}
-    for rule, method in iter_public_routes():
-        name = rule.endpoint.partition(".")[2]
-        path = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
-        path.setdefault(
-            method.lower(), build_operation(rule, method, bodies.get(name), responses[name])
-        )
-    result: dict[str, Any] = {
+    for rule, method in iter_public_routes(app.url_map.iter_rules(), service.settings.metrics_port):
+        view = app.view_functions[rule.endpoint]
+        item = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
+        if method.lower() not in item:
+            item[method.lower()] = build_operation(service, rule, method, view, schemas)
+
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": current_decoders().name, "version": __version__},
+        "info": {"title": service.name, "version": __version__},
         "paths": paths,
-        "components": {"schemas": components},
+        "components": {"schemas": schemas.components},
     }
-    if extensions["api_keys"]:
-        result["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        result["security"] = [{"key": []}]
-    return result
+    if service.settings.api_keys:
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+    return document
 
 
-def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
-    """Return what is said of one method of one path."""
-    summary, _, protocols = (
-        (current_app.view_functions[rule.endpoint].__doc__ or "")
-        .strip()
-        .rstrip(".")
-        .partition(" (")
-    )
-    kinds: dict[str, Any] = {
-        "model": {"enum": [current_decoders().name]},
-        "version": {"enum": [current_model().version]},
+class TypeSchemas:
+    """The JSON Schemas of all request and response types, with shared components."""
+
+    def __init__(self, service: Service, operations: list[Operation]) -> None:
+        self.service = service
+        types = []
+        for operation in operations:
+            if operation.request:
+                types.append(service.decoder(operation.request).request)
+            if operation.response is not None:
+                types.append(operation.response)
+
+        schemas, self.components = msgspec.json.schema_components(
+            types, ref_template="#/components/schemas/{name}"
+        )
+        self._by_type = dict(zip(map(id, types), schemas, strict=True))
+
+    def request_content(self, operation: Operation) -> Schema | None:
+        """Return the schema and an example of the request body for each of its media types."""
+        if operation.request is None:
+            return None
+        decoder = self.service.decoder(operation.request)
+        content = {}
+        for mimetype, example in decoder.examples().items():
+            schema = self._by_type[id(decoder.request)]
+            if mimetype == CSV:
+                schema = csv_schema(self.service.model.n_features)
+            content[mimetype] = {"schema": schema, "example": example}
+        return content
+
+    def response_content(self, operation: Operation) -> Schema:
+        """Return the schema of the response for each of its media types."""
+        content: Schema = {mimetype: {} for mimetype in operation.media_types}
+        if operation.response is not None:
+            content[JSON] = {"schema": self._by_type[id(operation.response)]}
+        return content
+
+
+def build_operation(
+    service: Service,
+    rule: Rule,
+    method: str,
+    view: Callable[..., Any],
+    schemas: TypeSchemas,
+) -> Schema:
+    """Return the description of one method of one path."""
+    operation = operation_of(view)
+    request_content = schemas.request_content(operation)
+    error_schema = build_error_schema(service, rule.rule)
+
+    responses = {"200": {"description": "OK", "content": schemas.response_content(operation)}}
+    for status in error_statuses(service, rule, method, operation):
+        description = HTTPStatus(status).phrase
+        content = {JSON: {"schema": error_schema}}
+        responses[str(status)] = {"description": description, "content": content}
+
+    described: Schema = {
+        "operationId": re.sub(r"\W+", "_", f"{method}{rule.rule}").strip("_").lower(),
+        "summary": summary_of(view),
+        "tags": [operation.tag],
+        "parameters": [path_parameter(service, operation, name) for name in sorted(rule.arguments)],
+        "responses": responses,
     }
-    kinds["file"], any_name = {"enum": SWAGGER_UI_ASSETS}, {"pattern": "^[^/:]+$"}
-    members = {member: {"type": "string"} for member in error_body(rule.rule, 400, "")}
-    error_schema = {
+    if request_content:
+        described["requestBody"] = {"required": True, "content": request_content}
+    return described
+
+
+def error_statuses(service: Service, rule: Rule, method: str, operation: Operation) -> list[int]:
+    """Return the error statuses of one method of one path, in ascending order."""
+    statuses = set(operation.error_statuses)
+    if operation.request:
+        statuses |= {400, 413, 415}
+    if rule.rule not in service.probe_paths or method == "POST":
+        statuses.add(401)
+    if rule.arguments:
+        statuses.add(404)
+    return sorted(statuses)
+
+
+def build_error_schema(service: Service, path: str) -> Schema:
+    """Return the schema of the error body at `path`, whose members are all strings."""
+    members = service.error_body(path, 400, "")
+    return {
         "type": "object",
-        "properties": members,
+        "properties": {member: {"type": "string"} for member in members},
         "required": list(members),
         "additionalProperties": False,
     }
-    statuses = {
-        400: takes,
-        401: rule.rule not in PROBE_PATHS or method == "POST",
-        404: rule.arguments,
-        406: takes and protocols,
-        413: takes,
-        415: takes,
-        431: rule.rule == "/score",
-        503: rule.endpoint.partition(".")[2] in READINESS_VIEWS,
-    }
-    responses = {
-        str(status): {
-            "description": HTTPStatus(status).phrase,
-            "content": {JSON: {"schema": error_schema}},
-        }
-        for status, may_be in statuses.items()
-        if may_be
-    }
-    parameters = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": {"type": "string"} | kinds.get(name, any_name),
-        }
-        for name in sorted(rule.arguments)
-    ]
-    return {
-        "operationId": re.sub(r"\W+", "_", f"{method}{rule.rule}").strip("_").lower(),
-        "summary": summary,
-        "tags": [re.split("[,)]", protocols)[0] or "Our own"],
-        "parameters": parameters,
-        "responses": {"200": {"description": "OK", "content": tells}} | responses,
-    } | ({"requestBody": {"required": True, "content": takes}} if takes else {})
 
 
-def _response_type(name: str, told: Any) -> Any:
-    if not isinstance(told, dict):
-        return told
-    fields = [
-        (m, kind, UNSET) if UnsetType in get_args(kind) else (m, kind) for m, kind in told.items()
-    ]
-    return msgspec.defstruct(f"{name}_answer", fields, forbid_unknown_fields=True)
+def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
+    """Return the description of one parameter in a path."""
+    values = {"model": [service.name], "version": [service.model.version], **operation.path_values}
+    schema: Schema = {"type": "string", **ANY_NAME}
+    if name in values:
+        schema = {"type": "string", "enum": values[name]}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def csv_schema(n_features: int) -> Schema:
+    """Return the schema of a CSV body without a header, as a pattern."""
+    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{n_features - 1}}}"
+    more_lines = f"(\\n{line}){{0,{MAX_CSV_EXAMPLE_LINES - 1}}}"
+    return {"type": "string", "pattern": f"^{line}{more_lines}$"}

@@ -1,0 +1,180 @@
+"""Decoders of request bodies: our own prediction and feedback, and the platforms' tables."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from serving.api.messages import CSV, JSON
+from serving.api.json_body import decode_json, reject_duplicate_keys
+from serving.api.rows import RowDecoder, with_json_schema
+from serving.model.card import PredictionValue
+from serving.model.errors import InvalidInput
+from serving.model.model import Floats
+
+OutputName = Literal["label", "probability"]
+
+
+class PredictDecoder:
+    """Decode `{"features": ROW or [ROW, ...], "outputs": [...]}`; ROW is an array or an object."""
+
+    def __init__(self, rows: RowDecoder) -> None:
+        self.rows = rows
+        self.available_outputs = {
+            "label": bool(rows.model.labels),
+            "probability": rows.model.has_probabilities,
+        }
+        self.request: Any = msgspec.defstruct(
+            "PredictRequest",
+            [
+                ("features", rows.rows_or_row | rows.named),
+                ("outputs", list[OutputName] | UnsetType, UNSET),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self.decoder = msgspec.json.Decoder(self.request)
+
+    def examples(self) -> dict[str, Any]:
+        """Return an example body for each media type."""
+        return {JSON: {"features": self.rows.example_row()}}
+
+    def decode(self, body: bytes) -> tuple[Floats, list[OutputName]]:
+        """Return the rows, of shape (rows, features), and the requested outputs.
+
+        Raises InvalidInput.
+        """
+        request = decode_json(self.decoder, body)
+        features = request.features
+        outputs: list[OutputName] = []
+        n_keys = 1
+
+        if isinstance(features, self.rows.named):
+            features = [features]
+        if features and isinstance(features[0], self.rows.named):
+            n_keys += len(features) * self.rows.width
+        if request.outputs is not UNSET:
+            outputs = request.outputs
+            n_keys += 1
+
+        for i, output in enumerate(outputs):
+            if not self.available_outputs[output]:
+                raise InvalidInput(f"This model has no {output} - at `$.outputs[{i}]`")
+        reject_duplicate_keys(body, n_keys)
+        return self.rows.to_array(features, "$.features"), outputs
+
+
+class TabularDecoder:
+    """Decode an object with rows in exactly one of `members`, or bare rows if `allow_bare_rows`.
+
+    Other members of the object are the platform's own and are ignored. `accept_csv` documents
+    that the platform sends CSV as well, which `RowDecoder.parse_csv` reads.
+    """
+
+    def __init__(
+        self,
+        rows: RowDecoder,
+        name: str,
+        members: tuple[str, ...],
+        allow_bare_rows: bool = False,
+        accept_csv: bool = False,
+    ) -> None:
+        self.rows = rows
+        self.members = members
+        self.accept_csv = accept_csv
+
+        types = {
+            "instances": rows.row_list,
+            "inputs": rows.row_list | rows.columns,
+            "dataframe_split": rows.split,
+            "dataframe_records": rows.records,
+            "data": rows.row_list,
+            "input_data": rows.split,
+        }
+        fields = [(member, types[member] | UnsetType, UNSET) for member in members]
+        one_member = {"oneOf": [{"required": [member]} for member in members]}
+        self.request = with_json_schema(msgspec.defstruct(name, fields), one_member)
+        if allow_bare_rows:
+            self.request |= rows.unnamed_rows
+        self.decoder = msgspec.json.Decoder(self.request)
+
+    def examples(self) -> dict[str, Any]:
+        """Return an example body for each media type."""
+        row = self.rows.example_row()
+        [member] = {"instances", "data"}.intersection(self.members)
+        examples: dict[str, Any] = {JSON: {member: [row]}}
+        if self.accept_csv:
+            examples[CSV] = ",".join(map(str, row))
+        return examples
+
+    def decode(self, body: bytes) -> tuple[Floats, bool]:
+        """Return the rows, of shape (rows, features), and whether they were in an object.
+
+        Raises InvalidInput.
+        """
+        request = decode_json(self.decoder, body)
+        if isinstance(request, list):
+            reject_duplicate_keys(body, 0)
+            return self.rows.to_array(request, "$"), False
+
+        reject_duplicate_keys(body, 1)
+        present = [member for member in self.members if getattr(request, member) is not UNSET]
+        if len(present) != 1:
+            expected = ", ".join(self.members)
+            actual = " and ".join(present) or "none"
+            raise InvalidInput(f"Expected exactly one of {expected}, got {actual} - at `$`")
+
+        [member] = present
+        return self.rows.to_array(getattr(request, member), f"$.{member}"), True
+
+
+class FeedbackDecoder:
+    """Decode `{"prediction": [...], "actual": [...]}`, with the classes of the model as values."""
+
+    def __init__(self, rows: RowDecoder) -> None:
+        self.classes: list[PredictionValue] = []
+        if isinstance(rows.model.classes, np.ndarray):
+            self.classes = rows.model.classes.tolist()
+
+        value_type: Any = type(self.classes[0]) if self.classes else Any
+        schema = {"allOf": [{"items": {"enum": self.classes}}], "minItems": 1}
+        values: Any = Annotated[list[value_type], Meta(extra_json_schema=schema)]
+        self.request: Any = msgspec.defstruct(
+            "FeedbackRequest",
+            [("prediction", values), ("actual", values)],
+            forbid_unknown_fields=True,
+        )
+        self.decoder = msgspec.json.Decoder(self.request)
+
+    def examples(self) -> dict[str, Any]:
+        """Return an example body for each media type."""
+        values = self.classes[:1]
+        return {JSON: {"prediction": values, "actual": values}}
+
+    def decode(self, body: bytes) -> tuple[list[PredictionValue], list[PredictionValue]]:
+        """Return the predictions and the actual classes, two lists of one length.
+
+        Raises InvalidInput.
+        """
+        request = decode_json(self.decoder, body)
+        reject_duplicate_keys(body, 2)
+        if not self.classes:
+            raise InvalidInput("This model has no classes; feedback is counted by class")
+
+        prediction = request.prediction
+        actual = request.actual
+        if not prediction:
+            raise InvalidInput("Expected at least 1 values, got 0 - at `$.prediction`")
+        if len(actual) != len(prediction):
+            raise InvalidInput(
+                f"Expected {len(prediction)} values, got {len(actual)} - at `$.actual`"
+            )
+        self._check_classes(prediction, "$.prediction")
+        self._check_classes(actual, "$.actual")
+        return prediction, actual
+
+    def _check_classes(self, values: list[PredictionValue], json_path: str) -> None:
+        unknown = set(values).difference(self.classes)
+        if unknown:
+            i = next(i for i, value in enumerate(values) if value in unknown)
+            raise InvalidInput(f"Expected a class of the model - at `{json_path}[{i}]`")

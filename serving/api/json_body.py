@@ -1,0 +1,67 @@
+"""JSON bodies: decode them strictly, and say what is wrong and where."""
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from serving.model.errors import InvalidInput
+from serving.model.model import FLOAT32_MAX
+
+MAX_MESSAGE_LENGTH = 300  # characters; the ends of a longer message are kept, its last part is the path
+MESSAGE_START_LENGTH = 150
+MESSAGE_END_LENGTH = 100
+
+Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+
+
+def decode_json(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
+    """Return the value that `decoder` reads from `body`. Raises InvalidInput."""
+    try:
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise InvalidInput("The body is not UTF-8") from error
+    except RecursionError as error:
+        raise InvalidInput("The body is nested too deeply") from error
+    except msgspec.MsgspecError as error:
+        if not body:
+            raise InvalidInput("The body is empty") from error
+        raise InvalidInput(truncate_middle(str(error))) from error
+
+
+def reject_duplicate_keys(body: bytes, n_expected_keys: int) -> None:
+    """Raise InvalidInput if an object in the JSON `body` has a key twice.
+
+    msgspec takes the last of two equal keys. `n_expected_keys` is the number of keys that it
+    decoded: with as many colons no key can be a duplicate, and the body is not parsed again.
+    """
+    if body.count(b":") == n_expected_keys:
+        return
+
+    # One more colon is in a string, in an ignored member, or follows a duplicate key.
+    try:
+        json.loads(body, object_pairs_hook=check_unique_keys, parse_int=str, parse_float=str)
+    except RecursionError as error:
+        raise InvalidInput("The body is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput("The body is not UTF-8") from error
+    except json.JSONDecodeError as error:  # in an ignored member, which msgspec skips
+        raise InvalidInput(f"JSON is malformed: {error.msg} (character {error.pos})") from error
+
+
+def check_unique_keys(members: list[tuple[str, Any]]) -> None:
+    """Raise InvalidInput if two `members` of an object have the same key."""
+    keys = [key for key, _ in members]
+    if len(set(keys)) == len(keys):
+        return
+
+    duplicate = next(key for key in keys if keys.count(key) > 1)
+    raise InvalidInput(f"Object contains field `{truncate_middle(duplicate)}` twice")
+
+
+def truncate_middle(text: str) -> str:
+    """Return `text`, or only its ends if it is long."""
+    if len(text) < MAX_MESSAGE_LENGTH:
+        return text
+    return f"{text[:MESSAGE_START_LENGTH]} ... {text[-MESSAGE_END_LENGTH:]}"

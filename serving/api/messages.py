@@ -1,0 +1,129 @@
+"""HTTP messages: read a request's body, check its limits, write a JSON response."""
+
+from typing import Any
+
+import msgspec
+from flask import Response, request
+from werkzeug.exceptions import (
+    NotAcceptable,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
+
+from serving.api.service import current_service
+from serving.model.errors import ModelError
+from serving.model.model import Array, Floats
+from serving.monitoring.telemetry import Request, current_request
+
+CSV = "text/csv"
+JSON = "application/json"
+TEXT = "text/plain"
+MAX_QUOTED_LENGTH = 100  # characters of a header in an error message
+
+
+def read_body(*extra_mimetypes: str) -> bytes:
+    """Return the request's body: JSON, or of one of `extra_mimetypes`.
+
+    Raises UnsupportedMediaType and RequestEntityTooLarge.
+    """
+    current = current_request()
+    _check_content_type(current, extra_mimetypes)
+
+    limit = current_service().settings.max_body_bytes
+    if (current.content_length or 0) > limit:
+        raise _body_too_large(limit)
+
+    if current.environ.get("wsgi.input_terminated"):
+        # The stream ends with the body, so Werkzeug's limited stream, which costs a tenth of the
+        # whole request, is not needed.
+        body: bytes = current.environ["wsgi.input"].read(limit + 1)
+    else:
+        body = current.get_data(cache=False)
+    if len(body) > limit:  # a chunked body has no Content-Length
+        raise _body_too_large(limit)
+    return body
+
+
+def _check_content_type(current: Request, extra_mimetypes: tuple[str, ...]) -> None:
+    is_json = current.environ.get("CONTENT_TYPE") == JSON or current.is_json
+    if not is_json and current.mimetype not in extra_mimetypes:
+        expected = " or ".join(filter(None, (JSON, *extra_mimetypes)))
+        mimetype = current.mimetype[:MAX_QUOTED_LENGTH] or "none"
+        raise UnsupportedMediaType(f"Expected Content-Type {expected}, got {mimetype}")
+
+    encoding = current.environ.get("HTTP_CONTENT_ENCODING")
+    if encoding:
+        quoted = encoding[:MAX_QUOTED_LENGTH]
+        raise UnsupportedMediaType(f"Expected no Content-Encoding, got {quoted}")
+
+
+def _body_too_large(limit: int) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Expected at most {limit} bytes of body")
+
+
+def negotiate_mimetype(*mimetypes: str) -> str:
+    """Return the media type that Accept prefers, or the first if there is no Accept.
+
+    Raises NotAcceptable.
+    """
+    if not current_request().environ.get("HTTP_ACCEPT"):
+        return mimetypes[0]
+
+    accepted = request.accept_mimetypes
+    client_order = list(accepted.values())
+
+    def rank(mimetype: str) -> int:
+        if mimetype in client_order:
+            return client_order.index(mimetype)
+        return len(client_order)
+
+    # Of equally preferred types Werkzeug takes the first, so the client's order decides.
+    match = accepted.best_match(sorted(mimetypes, key=rank))
+    if match is None:
+        raise NotAcceptable(f"Expected an Accept that admits {' or '.join(mimetypes)}")
+    return match
+
+
+def check_row_limit(n_rows: int, json_path: str) -> None:
+    """Raise RequestEntityTooLarge for more than MAX_ROWS rows at `json_path`."""
+    limit = current_service().settings.max_rows
+    if n_rows > limit:
+        raise RequestEntityTooLarge(
+            f"Expected at most {limit} rows, got {n_rows} - at `{json_path}`"
+        )
+
+
+def predict_and_record(rows: Floats, json_path: str) -> Array:
+    """Return the predictions for `rows`, of shape (rows, features), and record them.
+
+    Raises RequestEntityTooLarge, and InvalidInput as the model does.
+    """
+    check_row_limit(len(rows), json_path)
+    service = current_service()
+    predictions = service.model.predict(rows)
+    service.telemetry.record_predictions(rows, predictions.tolist())
+    return predictions
+
+
+def check_ready() -> None:
+    """Raise ServiceUnavailable if the model fails its self-test."""
+    try:
+        current_service().model.self_test()
+    except ModelError as error:
+        raise ServiceUnavailable(str(error)) from error
+
+
+def json_response(payload: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return `payload` as one line of JSON."""
+    return Response(msgspec.json.encode(payload) + b"\n", headers=headers, content_type=JSON)
+
+
+def versioned_json_response(payload: Any) -> Response:
+    """Return `payload` as one line of JSON, with the model's version in a header."""
+    return json_response(payload, version_header())
+
+
+def version_header() -> dict[str, str]:
+    """Return the header with the model's version."""
+    return {"X-Model-Version": current_service().model.version}

@@ -1,0 +1,60 @@
+"""What a view states for the OpenAPI document, beside the view."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from serving.api.messages import JSON
+from serving.api.rows import RowDecoder
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class RequestDecoder(Protocol):
+    """A decoder of request bodies, of type `request`."""
+
+    request: Any
+
+    def examples(self) -> Mapping[str, Any]:
+        """Return an example body for each media type."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The request, the responses and the tag of a view.
+
+    `request` builds the decoder of the body. `response` is the type of the JSON response.
+    `media_types` are those of the response. `error_statuses` are added to those that follow from
+    the route and from `request`. `path_values` lists the values of a path parameter.
+    """
+
+    tag: str
+    request: Callable[[RowDecoder], RequestDecoder] | None = None
+    response: Any = None
+    media_types: tuple[str, ...] = (JSON,)
+    error_statuses: tuple[int, ...] = ()
+    path_values: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def describe(tag: str, **members: Any) -> Callable[[View], View]:
+    """Return a decorator that describes a view to the OpenAPI document, as `Operation` says."""
+
+    def attach(view: View) -> View:
+        view.operation = Operation(tag, **members)  # type: ignore[attr-defined]
+        return view
+
+    return attach
+
+
+def operation_of(view: Callable[..., Any]) -> Operation:
+    """Return the description of a view; a view without one returns any JSON."""
+    operation: Operation = getattr(view, "operation", Operation("Other", response=Any))
+    return operation
+
+
+def summary_of(view: Callable[..., Any]) -> str:
+    """Return the first line of a view's docstring."""
+    lines = (view.__doc__ or "").strip().splitlines()
+    if not lines:
+        return ""
+    return lines[0].rstrip(".")

@@ -1,0 +1,151 @@
+"""The routes of our own API."""
+
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, request
+from msgspec import UNSET, UnsetType
+
+from serving.api.decoders import FeedbackDecoder, PredictDecoder
+from serving.api.messages import (
+    TEXT,
+    check_ready,
+    check_row_limit,
+    json_response,
+    predict_and_record,
+    read_body,
+    versioned_json_response,
+)
+from serving.api.operations import describe, summary_of
+from serving.api.routing import iter_public_routes
+from serving.api.service import current_service
+
+Predictions = list[bool | float | str | list[float]]
+
+blueprint = Blueprint("api", __name__)
+
+
+class ResponseBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The members of a JSON response."""
+
+
+class PredictResponse(ResponseBody):
+    """The predictions, and what `outputs` requested."""
+
+    prediction: Predictions
+    label: list[str] | UnsetType = UNSET
+    probability: list[list[float]] | UnsetType = UNSET
+
+
+@blueprint.post("/predict")
+@describe("Model", request=PredictDecoder, response=PredictResponse)
+def predict() -> Response:
+    """Predict for one or more rows, as arrays or by feature name."""
+    service = current_service()
+    model = service.model
+    rows, outputs = service.decoder(PredictDecoder).decode(read_body())
+
+    response = PredictResponse(predict_and_record(rows, "$.features").tolist())
+    if "label" in outputs:
+        response.label = [model.labels[value] for value in response.prediction]
+    if "probability" in outputs:
+        response.probability = model.probabilities(rows).tolist()
+    return versioned_json_response(response)
+
+
+class FeedbackResponse(ResponseBody):
+    """The number of rows that were counted."""
+
+    counted: int
+
+
+@blueprint.post("/feedback")
+@describe("Model", request=FeedbackDecoder, response=FeedbackResponse)
+def feedback() -> Response:
+    """Record predictions with their true labels."""
+    service = current_service()
+    prediction, actual = service.decoder(FeedbackDecoder).decode(read_body())
+    check_row_limit(len(actual), "$.actual")
+
+    service.telemetry.record_feedback(prediction, actual)
+    return json_response(FeedbackResponse(len(actual)))
+
+
+class IndexResponse(ResponseBody):
+    """The model and the routes of the service."""
+
+    status: str
+    model: dict[str, Any]
+    routes: list[dict[str, str]]
+
+
+@blueprint.get("/")
+@describe("Service", response=IndexResponse)
+def index() -> Response:
+    """Model and routes of the service."""
+    service = current_service()
+    model = service.model
+
+    routes = []
+    rules = current_app.url_map.iter_rules()
+    for rule, method in iter_public_routes(rules, service.settings.metrics_port):
+        summary = summary_of(current_app.view_functions[rule.endpoint])
+        routes.append({"method": method, "path": rule.rule, "summary": summary})
+
+    model_info = {
+        "name": model.card.name if model.card else None,
+        "version": model.version,
+        "features": model.features,
+        "classes": list(model.labels.values()),
+    }
+    return versioned_json_response(IndexResponse("alive", model_info, routes))
+
+
+class LivenessResponse(ResponseBody):
+    """The process answers."""
+
+    status: str
+
+
+@blueprint.get("/healthz")
+@describe("Service", response=LivenessResponse)
+def healthz() -> Response:
+    """Liveness probe."""
+    return json_response(LivenessResponse("alive"))
+
+
+class ReadinessResponse(ResponseBody):
+    """The model passed its self-test; `reload` is why a newer model file is not served."""
+
+    status: str
+    reload: str | UnsetType = UNSET
+
+
+@blueprint.get("/readyz")
+@describe("Service", response=ReadinessResponse, error_statuses=(503,))
+def readyz() -> Response:
+    """Readiness probe (runs the self-test)."""
+    check_ready()
+
+    response = ReadinessResponse("ready")
+    # After a failed reload the service is still ready: it serves the model that it served before.
+    reload_error = current_service().telemetry.reload_error
+    if reload_error:
+        response.reload = reload_error
+    return versioned_json_response(response)
+
+
+@blueprint.get("/metrics")
+@describe("Monitoring", media_types=(TEXT,))
+def metrics() -> Response:
+    """Metrics of all workers, for Prometheus."""
+    accept = request.headers.get("Accept", "")
+    text, content_type = current_service().metrics.render(accept)
+    return Response(text, content_type=content_type)
+
+
+@blueprint.get("/drift")
+@describe("Monitoring", response=dict[str, Any])
+def drift() -> Response:
+    """Drift report for the last hour."""
+    return json_response(current_service().telemetry.drift_report())

@@ -1,0 +1,65 @@
+"""The running service: everything that a request needs, in one object."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from flask import Flask, current_app
+
+from serving.api.rows import RowDecoder
+from serving.config import Settings
+from serving.model.model import Model
+from serving.monitoring.prometheus import MetricsRegistry
+from serving.monitoring.telemetry import Telemetry
+
+Decoder = TypeVar("Decoder")
+ErrorBody = Callable[[int, str], dict[str, str]]  # from status and message
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a running service consists of."""
+
+    settings: Settings
+    model: Model
+    rows: RowDecoder
+    probe_paths: frozenset[str]  # open to requests without an API key
+    error_bodies: Mapping[str, ErrorBody]  # by path, where a protocol's differs from our own
+    telemetry: Telemetry
+    metrics: MetricsRegistry
+    _decoders: dict[Callable[[RowDecoder], Any], Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model in paths and responses."""
+        if self.model.card is None:
+            return "model"
+        return self.model.card.name
+
+    def error_body(self, path: str, status: int, message: str) -> dict[str, str]:
+        """Return the body of an error response in the shape of the protocol at `path`."""
+        if path in self.error_bodies:
+            return self.error_bodies[path](status, message)
+        return {"error": message}
+
+    def decoder(self, build: Callable[[RowDecoder], Decoder]) -> Decoder:
+        """Return what `build` makes of the row decoder: a decoder of one request format.
+
+        It is built once; `create_app` does so before the workers are forked, which then share it.
+        """
+        try:
+            decoder: Decoder = self._decoders[build]
+        except KeyError:
+            decoder = self._decoders[build] = build(self.rows)
+        return decoder
+
+
+def current_service() -> Service:
+    """Return the service that handles the current request."""
+    return service_of(current_app)
+
+
+def service_of(app: Flask) -> Service:
+    """Return the service that `app` serves."""
+    service: Service = app.extensions["service"]
+    return service

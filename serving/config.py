@@ -1,0 +1,142 @@
+"""Settings: the one place where the service's environment variables are read and checked."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # SageMaker unpacks the model archive there
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+class ConfigurationError(ValueError):
+    """An invalid setting; the message is one line that names the environment variable."""
+
+
+def _whole_number(minimum: int, maximum: int) -> Callable[[str, str], int]:
+    def parse(name: str, text: str) -> int:
+        if not re.fullmatch("0|[1-9][0-9]{0,8}", text) or not minimum <= int(text) <= maximum:
+            expected = f"a whole number from {minimum} to {maximum}"
+            raise ConfigurationError(f"{name}: expected {expected}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _limit(name: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
+        raise ConfigurationError(f"{name}: expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _path(_: str, text: str) -> Path:
+    return Path(text)
+
+
+def _digest(name: str, text: str) -> str:
+    if not re.fullmatch("[0-9A-Fa-f]{64}", text):
+        raise ConfigurationError(f"{name}: expected 64 hexadecimal digits, got {text!r}")
+    return text.lower()
+
+
+def _log_level(name: str, text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ConfigurationError(f"{name}: expected {_one_of(LOG_LEVELS)}, got {text!r}")
+    return text.lower()
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def _api_keys(name: str, text: str) -> tuple[str, ...]:
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys:
+        raise ConfigurationError(f"{name} is set but contains no key")
+    return keys
+
+
+def _route(name: str, text: str) -> str:
+    if not re.fullmatch("/[A-Za-z0-9/._:~-]*", text):
+        raise ConfigurationError(f"{name}: expected a path, got {text!r}")
+    return text
+
+
+def _default_model_path() -> Path:
+    if SAGEMAKER_MODEL_PATH.exists():
+        return SAGEMAKER_MODEL_PATH
+    return Path(__file__).parents[1] / "model.pkl"
+
+
+_port = _whole_number(1, 65535)
+
+
+def _setting(parse: Callable[[str, str], Any], description: str, default: Any = None) -> Any:
+    metadata = {"parse": parse, "description": description}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings, one environment variable each, which has the field's name in upper case."""
+
+    port: int = _setting(_whole_number(0, 65535), "The port that is served, on all interfaces", 5000)
+    web_concurrency: int = _setting(
+        _whole_number(1, 1000), "Worker processes: one for each core of the container", 2
+    )
+    log_level: str = _setting(
+        _log_level, "debug, info (one line a request), warning, error or critical", "info"
+    )
+    model_path: Path = _setting(
+        _path,
+        "The model file; its card is beside it, as `.json`. "
+        f"The default is `{SAGEMAKER_MODEL_PATH}` if that file exists",
+        _default_model_path,
+    )
+    model_sha256: str | None = _setting(_digest, "Reject a model file with another SHA-256")
+    max_rows: int = _setting(_limit, "Maximum rows of one request", 10_000)
+    max_body_bytes: int = _setting(_limit, "Maximum bytes of one request body", 1_048_576)
+    api_keys: tuple[str, ...] = _setting(
+        _api_keys, "Keys, separated by commas; a request sends one as `Authorization: Bearer KEY`", ()
+    )
+    metrics_port: int | None = _setting(
+        _port, "A second port, which alone serves `/metrics` and `/drift`, without a key"
+    )
+    aip_http_port: int | None = _setting(
+        _port, "Vertex AI: the port that is served; `PORT` then serves this machine alone"
+    )
+    aip_health_route: str | None = _setting(_route, "Vertex AI: a second path for `GET /ping`")
+    aip_predict_route: str | None = _setting(
+        _route, "Vertex AI: a second path for the prediction of `instances`"
+    )
+    sagemaker_bind_to_port: int = _setting(
+        _port, "SageMaker: as `AIP_HTTP_PORT`, if the image is started with the argument `serve`", 8080
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], **overrides: Any) -> "Settings":
+        """Return the settings in `environ`; `overrides` replace variables of their names.
+
+        An empty value counts as not set. Raises ConfigurationError.
+        """
+        settings = {setting.name.upper(): setting for setting in fields(cls)}
+        if unknown := overrides.keys() - settings.keys():
+            raise ConfigurationError(f"unknown setting {', '.join(sorted(unknown))}")
+
+        values = {}
+        for name, setting in settings.items():
+            text = str(overrides.get(name, environ.get(name, "")))
+            if text:
+                values[setting.name] = setting.metadata["parse"](name, text)
+        return cls(**values)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for settings that exclude each other."""
+        for name in ("port", "aip_http_port"):
+            if self.metrics_port is not None and self.metrics_port == getattr(self, name):
+                raise ConfigurationError(
+                    f"METRICS_PORT: {self.metrics_port} is {name.upper()} already"
+                )
