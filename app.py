@@ -1,306 +1,181 @@
-"""The HTTP service: create_app(), the routes of our own API, one error handler."""
+"""The Flask service: create_app(), its error handler, and `app`, which gunicorn serves."""
 
-import hmac
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import flask
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
-from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
     InternalServerError,
     MethodNotAllowed,
     NotFound,
-    Unauthorized,
 )
-from werkzeug.routing import MapAdapter
 
-from serving.api.http import (
-    ADMIN_PATHS,
-    IMPLICIT_METHODS,
-    check_ready,
-    check_row_limit,
-    iter_public_routes,
-    json_response,
-    read_body,
-    versioned_json_response,
-)
-from serving.api.openapi import docs
-from serving.api.schemas import FeedbackDecoder, PredictDecoder, RowDecoder
+from serving.api import docs, routes
+from serving.api.auth import authorize
+from serving.api.messages import JSON, json_response
+from serving.api.operations import operation_of
+from serving.api.routing import NameConverter, PredictionApp, explicit_methods
+from serving.api.rows import RowDecoder
+from serving.api.service import ErrorBody, Service, current_service, service_of
+from serving.config import ConfigurationError, Settings
 from serving.model.errors import InvalidInput, ModelError
 from serving.model.model import Model
 from serving.model.storage import load_model
 from serving.monitoring.prometheus import MetricsRegistry
-from serving.monitoring.telemetry import Request, Telemetry, current_request
-from serving.protocols.routes import (
-    PROBE_PATHS,
-    NameConverter,
-    ProtocolDecoders,
-    error_body,
-    instances,
-    ping,
-    protocols_blueprint,
-)
+from serving.monitoring.telemetry import Telemetry
+from serving.protocols import PROTOCOLS
 
-SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
-# An environment variable of the same name goes before each, and an argument of create_app before that.
-DEFAULTS: dict[str, Any] = {
-    "MODEL_PATH": str(
-        SAGEMAKER_MODEL_PATH
-        if SAGEMAKER_MODEL_PATH.exists()
-        else Path(__file__).with_name("model.pkl")
-    ),
-    "MODEL_SHA256": "",
-    "MAX_ROWS": 10_000,
-    "MAX_BODY_BYTES": 1_048_576,
-    "API_KEYS": "",
-    "METRICS_PORT": "",
-    "AIP_HEALTH_ROUTE": "",
-    "AIP_PREDICT_ROUTE": "",
-}
-
-api = Blueprint("api", __name__)
 log = logging.getLogger(__name__)
 
 
-class ConfigurationError(ValueError):
-    """A setting that cannot be what it says; the text is one line."""
+def create_app(
+    settings: Settings | None = None, *, previous_app: Flask | None = None, **overrides: Any
+) -> Flask:
+    """Create the app with a verified model, keeping the request counters of `previous_app`.
 
-
-class PredictionService(Flask):
-    """Flask, but for two things that it does for every request and that no route here asks for."""
-
-    request_class = Request
-
-    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
-        """Return what finds the route: by its path alone, whatever host was asked for."""
-        if request is None:
-            return None
-        environ = request.environ
-        host, path, method = (
-            environ.get("HTTP_HOST", ""),
-            environ["PATH_INFO"],
-            environ["REQUEST_METHOD"],
-        )
-        return MapAdapter(
-            self.url_map, host, environ["SCRIPT_NAME"], "", environ["wsgi.url_scheme"], path, method
-        )
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `func`: there is no coroutine among the views."""
-        return func
-
-
-def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
-    """Return the service with its model loaded and checked; it counts on from the one `before`.
-
-    Raises InvalidSetting and ModelError.
+    The settings come from the environment, replaced by `overrides`, unless `settings` is given.
+    Raises ConfigurationError and ModelError.
     """
-    app = PredictionService(
-        __name__, static_folder=None
-    )  # a static folder would be a route that nobody asked for
-    app.config.from_mapping(DEFAULTS | settings_from_env(os.environ) | overrides)
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BODY_BYTES"] + 1  # body() says why
-    model = load_model(Path(app.config["MODEL_PATH"]), app.config["MODEL_SHA256"])
-    app.extensions["model"] = model
-    rows = RowDecoder(model)
-    app.extensions["predict"] = PredictDecoder(model, rows)
-    app.extensions["feedback"] = FeedbackDecoder(model)
-    app.extensions["api_keys"] = parse_api_keys(app.config["API_KEYS"])
-    app.extensions["contracts"] = ProtocolDecoders(model, rows)
-    app.url_map.converters["default"] = NameConverter
-    # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
-    for name, view, method in (
-        ("AIP_HEALTH_ROUTE", ping, "GET"),
-        ("AIP_PREDICT_ROUTE", instances, "POST"),
-    ):
-        if route := app.config[name]:
-            if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
-                raise ConfigurationError(f"{name}: expected a path, got {route!r}")
-            app.add_url_rule(route, f"platforms.{view.__name__}", view, methods=[method])
-    probes = app.extensions["probes"] = PROBE_PATHS | {app.config["AIP_HEALTH_ROUTE"]}
-    app.register_blueprint(api)
-    app.register_blueprint(protocols_blueprint)
-    app.register_blueprint(docs)
-    routes: dict[str, set[str]] = {}
-    for rule in app.url_map.iter_rules():
-        routes.setdefault(rule.rule, set()).update((rule.methods or set()) - IMPLICIT_METHODS)
-    telemetry = Telemetry(routes, model, probes, before.extensions["telemetry"] if before else None)
-    app.extensions["telemetry"] = telemetry
-    app.extensions["metrics"] = MetricsRegistry(telemetry)
-    app.before_request(telemetry.start_request)
+    if settings is None:
+        settings = Settings.from_env(os.environ, **overrides)
+    model = load_model(settings.model_path, settings.model_sha256)
+
+    app = PredictionApp(__name__, static_folder=None)  # a static folder would add a route
+    # One more byte than the limit, so that read_body can tell a body that is too large.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
+    register_routes(app, settings)
+
+    service = build_service(app, settings, model, previous_app)
+    app.extensions["service"] = service
+    build_decoders(app, service)
+
+    app.before_request(service.telemetry.start_request)
     app.before_request(authorize)
-    app.after_request(telemetry.finish_request)
+    app.after_request(service.telemetry.finish_request)
     app.register_error_handler(HTTPException, handle_http_exception)
-    app.register_error_handler(
-        InvalidInput, lambda error: handle_http_exception(BadRequest(str(error)))
-    )
+    app.register_error_handler(InvalidInput, handle_invalid_input)
     return app
 
 
-def reload_app(app: Flask) -> Flask:
-    """Return a service of what lies at MODEL_PATH now, or `app` where that is the same or must not be served."""
-    old: Model = app.extensions["model"]
-    telemetry = app.extensions["telemetry"]
-    try:
-        new = create_app(app, **{name: app.config[name] for name in DEFAULTS})
-    except Exception as error:  # whatever it is, what serves must serve on
-        telemetry.reload_error = str(error).removeprefix(f"{Path(app.config['MODEL_PATH'])}: ")
-        log.error("not reloaded, version %s serves on: %s", old.version, error)
-        return app
-    telemetry.reload_error = ""
-    model: Model = new.extensions["model"]
-    log.info("reloaded: version %s, it was %s", model.version, old.version)
-    return new if (model.sha256, model.card) != (old.sha256, old.card) else app
+def register_routes(app: Flask, settings: Settings) -> None:
+    """Add the routes of the settings, of our own API, and of each platform's protocol."""
+    app.url_map.converters["default"] = NameConverter
+
+    # Before our own: a path that Vertex AI is told to use is Vertex AI's, even if it is /predict.
+    for protocol in PROTOCOLS:
+        for route in protocol.configured_routes:
+            path = getattr(settings, route.setting)
+            if path is not None:
+                endpoint = f"{protocol.blueprint.name}.{route.view.__name__}"
+                app.add_url_rule(path, endpoint, route.view, methods=[route.method])
+
+    app.register_blueprint(routes.blueprint)
+    for protocol in PROTOCOLS:
+        app.register_blueprint(protocol.blueprint)
+    app.register_blueprint(docs.blueprint)
 
 
-def settings_from_env(environ: Any) -> dict[str, Any]:
-    """Return what `environ` says of the names in DEFAULTS; an empty value says nothing. Raises InvalidSetting."""
-    values: dict[str, Any] = {name: environ[name] for name in DEFAULTS if environ.get(name)}
-    for name, text in values.items():
-        if isinstance(DEFAULTS[name], int):
-            if not re.fullmatch("[0-9]{1,18}", text) or int(text) == 0:
-                raise ConfigurationError(f"{name}: expected a whole number above 0, got {text!r}")
-            values[name] = int(text)
-    return values
+def build_service(
+    app: Flask, settings: Settings, model: Model, previous_app: Flask | None
+) -> Service:
+    """Return what the service consists of, once all routes are registered."""
+    probe_paths = {"/healthz", "/readyz"}
+    if settings.aip_health_route is not None:
+        probe_paths.add(settings.aip_health_route)
+    error_bodies: dict[str, ErrorBody] = {}
+    for protocol in PROTOCOLS:
+        probe_paths |= protocol.probe_paths
+        error_bodies |= protocol.error_bodies
 
+    methods_by_route: dict[str, set[str]] = {}
+    for rule in app.url_map.iter_rules():
+        methods_by_route.setdefault(rule.rule, set()).update(explicit_methods(rule))
+    previous_telemetry = None
+    if previous_app is not None:
+        previous_telemetry = service_of(previous_app).telemetry
+    telemetry = Telemetry(methods_by_route, model, probe_paths, previous_telemetry)
 
-def parse_api_keys(text: str) -> list[bytes]:
-    """Return the keys in `text`, separated by commas. Raises InvalidSetting where there is text but no key."""
-    found = [key.strip().encode() for key in text.split(",") if key.strip()]
-    if text and not found:
-        raise ConfigurationError("API_KEYS: set, but names no key")
-    return found
-
-
-@api.post("/predict")
-def predict() -> Response:
-    """Score one row or many, given as numbers or by name."""
-    extensions = current_app.extensions
-    model: Model = extensions["model"]
-    rows, outputs = extensions["predict"].decode(read_body())
-    check_row_limit(len(rows), "$.features")
-    prediction = model.predict(rows).tolist()
-    extensions["telemetry"].record_predictions(rows, prediction)
-    payload = {"prediction": prediction}
-    if "label" in outputs:
-        payload["label"] = [model.labels[value] for value in prediction]
-    if "probability" in outputs:
-        payload["probability"] = model.probabilities(rows).tolist()
-    return json_response(payload, {"X-Model-Version": model.version})
-
-
-@api.post("/feedback")
-def feedback() -> Response:
-    """Count predictions against the truth, once that is known."""
-    prediction, actual = current_app.extensions["feedback"].decode(read_body())
-    check_row_limit(len(actual), "$.actual")
-    current_app.extensions["telemetry"].record_feedback(prediction, actual)
-    return json_response({"counted": len(actual)})
-
-
-@api.get("/")
-def index() -> Response:
-    """List every route and say which model is served."""
-    model: Model = current_app.extensions["model"]
-    routes = [
-        {
-            "method": method,
-            "path": rule.rule,
-            "does": (current_app.view_functions[rule.endpoint].__doc__ or "").strip(),
-        }
-        for rule, method in iter_public_routes()
-    ]
-    model_info = {
-        "name": model.card.name if model.card else None,
-        "version": model.version,
-        "features": model.features,
-        "classes": list(model.labels.values()),
-    }
-    return versioned_json_response({"status": "alive", "model": model_info, "routes": routes})
-
-
-@api.get("/healthz")
-def healthz() -> Response:
-    """Say that the process answers."""
-    return json_response({"status": "alive"})
-
-
-@api.get("/readyz")
-def readyz() -> Response:
-    """Say whether the model answers its reference rows as its card says."""
-    check_ready()
-    reload_error = current_app.extensions["telemetry"].reload_error
-    # Still ready: what it serves is what it served before.
-    return versioned_json_response(
-        {"status": "ready"} | ({"reload": reload_error} if reload_error else {})
+    return Service(
+        settings=settings,
+        model=model,
+        rows=RowDecoder(model),
+        probe_paths=frozenset(probe_paths),
+        error_bodies=error_bodies,
+        telemetry=telemetry,
+        metrics=MetricsRegistry(telemetry),
     )
 
 
-@api.get("/metrics")
-def metrics() -> Response:
-    """Count requests, rows, classes, bins and feedback, for Prometheus."""
-    text, content_type = current_app.extensions["metrics"].render(request.headers.get("Accept", ""))
-    return Response(text, content_type=content_type)
+def build_decoders(app: Flask, service: Service) -> None:
+    """Build the decoder of each view now, so that the workers share them after the fork."""
+    for view in app.view_functions.values():
+        operation = operation_of(view)
+        if operation.request:
+            service.decoder(operation.request)
 
 
-@api.get("/drift")
-def drift() -> Response:
-    """Say how the last hour's rows differ from those the model was trained on."""
-    return json_response(current_app.extensions["telemetry"].drift_report())
+def reload_app(app: Flask) -> Flask:
+    """Return an app for the files now at MODEL_PATH; return `app` if unchanged or invalid."""
+    service = service_of(app)
+    old = service.model
+    try:
+        new_app = create_app(service.settings, previous_app=app)
+    except Exception as error:  # whatever is wrong with the files, the old model is served
+        path = service.settings.model_path
+        service.telemetry.reload_error = str(error).removeprefix(f"{path}: ")
+        log.error("model reload failed, still serving %s: %s", old.version, error)
+        return app
+
+    service.telemetry.reload_error = ""
+    new = service_of(new_app).model
+    log.info("model reloaded: version %s replaces %s", new.version, old.version)
+    if (new.sha256, new.card) == (old.sha256, old.card):
+        return app
+    return new_app
 
 
-def authorize() -> None:
-    """Let through who has a key, probes, and who asks on METRICS_PORT; raise Unauthorized or NotFound for others."""
-    current = current_request()
-    if port := current_app.config["METRICS_PORT"]:
-        # The listener's own port: what a client says in Host does not count.
-        if (current.environ["SERVER_PORT"] == port) != (current.path in ADMIN_PATHS):
-            raise NotFound
-        if current.path in ADMIN_PATHS:
-            return
-    expected: list[bytes] = current_app.extensions["api_keys"]
-    if not expected:
-        return
-    rule = current.url_rule
-    if rule and rule.rule in current_app.extensions["probes"] and current.method != "POST":
-        return
-    credentials = current.authorization
-    token = credentials.token or "" if credentials and credentials.type == "bearer" else ""
-    # Every key is compared, each in constant time: how long it takes says nothing about which was close.
-    if not any([hmac.compare_digest(token.encode("latin-1", "replace"), key) for key in expected]):  # noqa: C419
-        raise Unauthorized(
-            "Expected Authorization: Bearer with a valid key",
-            www_authenticate=WWWAuthenticate("bearer"),
-        )
+def handle_invalid_input(error: InvalidInput) -> ResponseReturnValue:
+    """Return an error of the request's content as 400."""
+    return handle_http_exception(BadRequest(str(error)))
 
 
 def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
-    """Return `error` as JSON, with the headers that belong to it, such as Allow."""
+    """Return `error` as JSON in the shape of the path's protocol, with its headers such as Allow."""
+    message = error.description or error.name
     if isinstance(error, NotFound | MethodNotAllowed):
-        text = f"{request.method} {request.path}: {error.name}"
-    elif isinstance(error, InternalServerError):
-        text = error.name
-    else:
-        text = error.description or error.name
+        message = f"{request.method} {request.path}: {error.name}"
+    if isinstance(error, InternalServerError):
+        message = error.name  # the description may hold internals
+
     response = error.get_response()
-    response.data = json_response(error_body(request.path, response.status_code, text)).data
-    response.content_type = "application/json"
+    body = current_service().error_body(request.path, response.status_code, message)
+    response.data = json_response(body).data
+    response.content_type = JSON
     return response
 
 
-try:
-    app = create_app()
-except (ConfigurationError, ModelError) as error:
-    sys.exit(str(error))  # one line and status 1, not a traceback
+def __getattr__(name: str) -> Any:
+    """Create `app` when it is first used: importing this module has no effect and cannot fail."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()["app"] = create_app()
+    return globals()["app"]
+
+
+def main() -> None:
+    """Serve with Flask's development server, or end with status 1 and one line."""
+    try:
+        settings = Settings.from_env(os.environ)
+        development_app = create_app(settings)
+    except (ConfigurationError, ModelError) as error:
+        sys.exit(str(error))
+    development_app.run(host="0.0.0.0", port=settings.port)  # noqa: S104 - as in a container
+
 
 if __name__ == "__main__":
-    app.run(host="0.0.0.0", port=int(os.environ.get("PORT", "5000")))  # noqa: S104 - as in a container, all interfaces
+    main()

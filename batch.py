@@ -27,7 +27,7 @@ from fsspec.core import url_to_fs
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from serving.api.schemas import Number
+from serving.api.json_body import Number
 from serving.batch.csv_blocks import CsvScorer, find_first_line_end, find_last_line_end
 from serving.batch.files import SUFFIXES, FilePart, list_inputs, score_part, staged_output
 from serving.batch.scoring import BatchError, BatchStats, Scorer, finalize_stats

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,34 +13,41 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from gunicorn.glogging import Logger  # noqa: E402
 
+from serving.api.service import service_of  # noqa: E402
+from serving.config import ConfigurationError, Settings  # noqa: E402
+from serving.model.errors import ModelError  # noqa: E402
 from serving.monitoring.telemetry import logging_config  # noqa: E402
 
 wsgi_app = "app:app"
 
-
-def int_from_env(name: str, default: str, least: int, most: int) -> str:
-    """Return the whole number that the environment says, or end with one line."""
-    text = os.environ.get(name, default) or default
-    if text and not (re.fullmatch("0|[1-9][0-9]{0,8}", text) and least <= int(text) <= most):
-        sys.exit(f"{name}: expected a whole number from {least} to {most}, got {text!r}")
-    return text
+try:
+    settings = Settings.from_env(os.environ)
+except ConfigurationError as error:
+    sys.exit(str(error))
 
 
-port = int_from_env("PORT", "5000", 0, 65535)
-metrics_port = int_from_env("METRICS_PORT", "", 1, 65535)
-# The port that a platform calls: Vertex AI says which, SageMaker calls 8080 unless it says so.
-public_port = int_from_env("AIP_HTTP_PORT", "", 1, 65535) or port
-sagemaker_port = int_from_env("SAGEMAKER_BIND_TO_PORT", "8080", 1, 65535)
-if Path(sys.argv[0]).name == "serve":  # so SageMaker starts it
-    public_port = sagemaker_port
+def print_startup_error(kind: Any, error: BaseException, traceback: Any) -> None:
+    """Print one line, without a traceback, if the model or a setting is invalid."""
+    if isinstance(error, ConfigurationError | ModelError):
+        sys.stderr.write(f"{error}\n")
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+# gunicorn loads the application in its own main thread, and such an error ends the process.
+sys.excepthook = print_startup_error
+
+public_port = settings.aip_http_port or settings.port
+if Path(sys.argv[0]).name == "serve":  # the command with which SageMaker starts the image
+    public_port = settings.sagemaker_bind_to_port
 bind = [f"0.0.0.0:{public_port}"]
-if public_port != port:
-    bind.append(f"127.0.0.1:{port}")  # the image's HEALTHCHECK goes on asking where it always does
-if metrics_port:
-    bind.append(f"0.0.0.0:{metrics_port}")
+if public_port != settings.port:
+    bind.append(f"127.0.0.1:{settings.port}")  # the HEALTHCHECK of the image asks PORT
+if settings.metrics_port:
+    bind.append(f"0.0.0.0:{settings.metrics_port}")
 
 # Two, not one a core: in a container the cores that Python counts are the node's, not ours.
-workers = int(int_from_env("WEB_CONCURRENCY", "2", 1, 1000))
+workers = settings.web_concurrency
 # An event loop, so that a slow or idle client occupies a socket but no thread.
 worker_class = "serving.server.worker.Worker"
 # For long bodies and slow models. Four: the worst body costs 35 MB while it is decoded, and the pod's memory has to do.
@@ -64,9 +70,7 @@ timeout = 30
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat, opened and unlinked
 control_socket_disable = True
 
-loglevel = (os.environ.get("LOG_LEVEL", "info") or "info").lower()
-if loglevel not in ("debug", "info", "warning", "error", "critical"):
-    sys.exit(f"LOG_LEVEL: expected debug, info, warning, error or critical, got {loglevel!r}")
+loglevel = settings.log_level
 logconfig_dict = logging_config(loglevel.upper(), sys.stderr.isatty())
 
 
@@ -85,13 +89,13 @@ def when_ready(_: Any) -> None:
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Give the worker the first row of the counts that no living worker has: that of the one it replaces."""
-    taken = {other.row for other in server.WORKERS.values()}
-    worker.row = next(row for row in itertools.count(1) if row not in taken)
+    used_slots = {peer.slot for peer in server.WORKERS.values()}
+    worker.slot = next(slot for slot in itertools.count(1) if slot not in used_slots)
 
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in that row; the application was loaded before the fork."""
-    server.app.wsgi().extensions["telemetry"].attach(worker.row)
+    service_of(server.app.wsgi()).telemetry.attach(worker.slot)
 
 
 def on_reload(server: Any) -> None:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -18,6 +19,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import peers
 
@@ -54,14 +56,16 @@ class Nothing:
 def without_telemetry():
     """Return the service, but nothing is counted, timed, named or logged."""
     from app import create_app
+    from serving.api.service import service_of
 
     app = create_app()
+    service = service_of(app)
     hooks = (app.before_request_funcs[None], app.after_request_funcs[None])
     for functions in hooks:
         functions[:] = [
-            f for f in functions if getattr(f, "__self__", None) is not app.extensions["telemetry"]
+            f for f in functions if getattr(f, "__self__", None) is not service.telemetry
         ]
-    app.extensions["telemetry"] = Nothing()
+    app.extensions["service"] = dataclasses.replace(service, telemetry=Nothing())
     return app
 
 
@@ -70,7 +74,7 @@ def constant():
     from flask import Flask, Response, request
 
     app = Flask(__name__)
-    app.extensions["telemetry"] = Nothing()
+    app.extensions["service"] = SimpleNamespace(telemetry=Nothing())
 
     @app.post("/predict")
     def predict():

@@ -72,48 +72,78 @@ def _default_model_path() -> Path:
 _port = _whole_number(1, 65535)
 
 
-def _setting(parse: Callable[[str, str], Any], description: str, default: Any = None) -> Any:
-    metadata = {"parse": parse, "description": description}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+def _setting(parse: Callable[[str, str], Any], description: str) -> dict[str, Any]:
+    return {"parse": parse, "description": description}
 
 
 @dataclass(frozen=True)
 class Settings:
     """The settings, one environment variable each, which has the field's name in upper case."""
 
-    port: int = _setting(_whole_number(0, 65535), "The port that is served, on all interfaces", 5000)
-    web_concurrency: int = _setting(
-        _whole_number(1, 1000), "Worker processes: one for each core of the container", 2
+    port: int = field(
+        default=5000,
+        metadata=_setting(_whole_number(0, 65535), "The port, on all interfaces"),
     )
-    log_level: str = _setting(
-        _log_level, "debug, info (one line a request), warning, error or critical", "info"
+    web_concurrency: int = field(
+        default=2,
+        metadata=_setting(
+            _whole_number(1, 1000), "Worker processes: one for each core of the container"
+        ),
     )
-    model_path: Path = _setting(
-        _path,
-        "The model file; its card is beside it, as `.json`. "
-        f"The default is `{SAGEMAKER_MODEL_PATH}` if that file exists",
-        _default_model_path,
+    log_level: str = field(
+        default="info",
+        metadata=_setting(
+            _log_level, "debug, info (one line for each request), warning, error or critical"
+        ),
     )
-    model_sha256: str | None = _setting(_digest, "Reject a model file with another SHA-256")
-    max_rows: int = _setting(_limit, "Maximum rows of one request", 10_000)
-    max_body_bytes: int = _setting(_limit, "Maximum bytes of one request body", 1_048_576)
-    api_keys: tuple[str, ...] = _setting(
-        _api_keys, "Keys, separated by commas; a request sends one as `Authorization: Bearer KEY`", ()
+    model_path: Path = field(
+        default_factory=_default_model_path,
+        metadata=_setting(
+            _path,
+            "The model file; the model card is beside it, as `.json`. "
+            f"`{SAGEMAKER_MODEL_PATH}`, if it exists, goes before the default",
+        ),
     )
-    metrics_port: int | None = _setting(
-        _port, "A second port, which alone serves `/metrics` and `/drift`, without a key"
+    model_sha256: str = field(
+        default="",
+        metadata=_setting(_digest, "Refuse a model file with another SHA-256"),
     )
-    aip_http_port: int | None = _setting(
-        _port, "Vertex AI: the port that is served; `PORT` then serves this machine alone"
+    max_rows: int = field(default=10_000, metadata=_setting(_limit, "Maximum rows of one request"))
+    max_body_bytes: int = field(
+        default=1_048_576, metadata=_setting(_limit, "Maximum bytes of one request body")
     )
-    aip_health_route: str | None = _setting(_route, "Vertex AI: a second path for `GET /ping`")
-    aip_predict_route: str | None = _setting(
-        _route, "Vertex AI: a second path for the prediction of `instances`"
+    api_keys: tuple[str, ...] = field(
+        default=(),
+        metadata=_setting(
+            _api_keys,
+            "Keys, separated by commas; a request sends one as `Authorization: Bearer KEY`",
+        ),
     )
-    sagemaker_bind_to_port: int = _setting(
-        _port, "SageMaker: as `AIP_HTTP_PORT`, if the image is started with the argument `serve`", 8080
+    metrics_port: int | None = field(
+        default=None,
+        metadata=_setting(
+            _port, "A second port, which alone serves `/metrics` and `/drift`, without a key"
+        ),
+    )
+    aip_http_port: int | None = field(
+        default=None,
+        metadata=_setting(
+            _port, "Vertex AI: the port, on all interfaces; `PORT` is then open to localhost alone"
+        ),
+    )
+    aip_health_route: str | None = field(
+        default=None,
+        metadata=_setting(_route, "Vertex AI: another path for health checks"),
+    )
+    aip_predict_route: str | None = field(
+        default=None,
+        metadata=_setting(_route, "Vertex AI: another path for predictions"),
+    )
+    sagemaker_bind_to_port: int = field(
+        default=8080,
+        metadata=_setting(
+            _port, "SageMaker: as `AIP_HTTP_PORT`, if the image is started with `serve`"
+        ),
     )
 
     @classmethod

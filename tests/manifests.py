@@ -35,6 +35,7 @@ class Environ(dict):
 
 with pytest.MonkeyPatch.context() as patch:
     patch.setattr(os, "environ", ENVIRON := Environ())
+    patch.setattr(sys, "excepthook", sys.excepthook)  # gunicorn.conf.py sets its own
     GUNICORN = runpy.run_path(str(ROOT / "gunicorn.conf.py"))
 
 [BIND] = GUNICORN["bind"]

@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from serving.api.messages import CSV, JSON
 from serving.api.json_body import decode_json, reject_duplicate_keys
+from serving.api.messages import CSV, JSON
 from serving.api.rows import RowDecoder, with_json_schema
 from serving.model.card import PredictionValue
 from serving.model.errors import InvalidInput

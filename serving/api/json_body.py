@@ -9,7 +9,9 @@ from msgspec import Meta
 from serving.model.errors import InvalidInput
 from serving.model.model import FLOAT32_MAX
 
-MAX_MESSAGE_LENGTH = 300  # characters; the ends of a longer message are kept, its last part is the path
+MAX_MESSAGE_LENGTH = (
+    300  # characters; the ends of a longer message are kept, its last part is the path
+)
 MESSAGE_START_LENGTH = 150
 MESSAGE_END_LENGTH = 100
 

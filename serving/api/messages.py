@@ -19,7 +19,13 @@ from serving.monitoring.telemetry import Request, current_request
 CSV = "text/csv"
 JSON = "application/json"
 TEXT = "text/plain"
+Predictions = list[bool | float | str | list[float]]
+
 MAX_QUOTED_LENGTH = 100  # characters of a header in an error message
+
+
+class ResponseBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The members of a JSON response."""
 
 
 def read_body(*extra_mimetypes: str) -> bytes:

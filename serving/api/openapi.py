@@ -11,7 +11,7 @@ from werkzeug.routing import Rule
 
 from serving import __version__
 from serving.api.messages import CSV, JSON
-from serving.api.operations import Operation, RequestDecoder, operation_of, summary_of
+from serving.api.operations import Operation, operation_of, summary_of
 from serving.api.routing import iter_public_routes
 from serving.api.service import Service, service_of
 

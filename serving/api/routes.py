@@ -2,17 +2,17 @@
 
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, UnsetType
 
 from serving.api.decoders import FeedbackDecoder, PredictDecoder
 from serving.api.messages import (
     TEXT,
+    Predictions,
+    ResponseBody,
     check_ready,
     check_row_limit,
     json_response,
-    predict_and_record,
     read_body,
     versioned_json_response,
 )
@@ -20,13 +20,7 @@ from serving.api.operations import describe, summary_of
 from serving.api.routing import iter_public_routes
 from serving.api.service import current_service
 
-Predictions = list[bool | float | str | list[float]]
-
 blueprint = Blueprint("api", __name__)
-
-
-class ResponseBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The members of a JSON response."""
 
 
 class PredictResponse(ResponseBody):
@@ -45,9 +39,13 @@ def predict() -> Response:
     model = service.model
     rows, outputs = service.decoder(PredictDecoder).decode(read_body())
 
-    response = PredictResponse(predict_and_record(rows, "$.features").tolist())
+    check_row_limit(len(rows), "$.features")
+    prediction = model.predict(rows).tolist()
+    service.telemetry.record_predictions(rows, prediction)
+
+    response = PredictResponse(prediction)
     if "label" in outputs:
-        response.label = [model.labels[value] for value in response.prediction]
+        response.label = [model.labels[value] for value in prediction]
     if "probability" in outputs:
         response.probability = model.probabilities(rows).tolist()
     return versioned_json_response(response)

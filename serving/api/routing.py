@@ -52,9 +52,7 @@ def explicit_methods(rule: Rule) -> list[str]:
     return sorted((rule.methods or set()) - IMPLICIT_METHODS)
 
 
-def iter_public_routes(
-    rules: Iterable[Rule], admin_port: int | None
-) -> Iterator[tuple[Rule, str]]:
+def iter_public_routes(rules: Iterable[Rule], admin_port: int | None) -> Iterator[tuple[Rule, str]]:
     """Yield each route and method, without the admin routes if these have a port of their own."""
     for rule in rules:
         if admin_port is not None and rule.rule in ADMIN_PATHS:

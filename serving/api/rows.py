@@ -59,7 +59,7 @@ class RowDecoder:
     def _split_struct(self, table: Any, width_constraint: dict[str, Any]) -> Any:
         names = {"allOf": [{"items": {"enum": self.features}}], "uniqueItems": True}
         column_names: Any = with_json_schema(list[str | int], width_constraint | names)
-        fields = [
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
             ("data", table),
             ("columns", column_names | UnsetType, UNSET),
             ("index", list[Any] | UnsetType, UNSET),
@@ -119,9 +119,7 @@ class RowDecoder:
 
     def _check_width(self, row: Sequence[float], json_path: str) -> None:
         if len(row) != self.width:
-            raise InvalidInput(
-                f"Expected {self.width} numbers, got {len(row)} - at `{json_path}`"
-            )
+            raise InvalidInput(f"Expected {self.width} numbers, got {len(row)} - at `{json_path}`")
 
     def column_order(self, columns: Sequence[str | int], place: str) -> list[int]:
         """Return the index in `columns` of each feature.

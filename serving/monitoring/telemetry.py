@@ -157,6 +157,10 @@ class Telemetry:
         self.cells[PID_COLUMN] = os.getpid()
         self.cells[IN_FLIGHT_COLUMN] = 0
 
+    def worker_count(self) -> int:
+        """Return how many workers have counted, those that ended and were not replaced included."""
+        return int(np.count_nonzero(self.http_counters[1:, PID_COLUMN]))
+
     def start_request(self) -> None:
         """Name the request, as the client did where that is safe to write to a log, and start its clock."""
         asked = current_request()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 
-from app import DEFAULTS, ConfigurationError, create_app, parse_api_keys, settings_from_env
+from app import create_app
 from helpers import (
     ARTICLE,
     JSON,
@@ -24,6 +24,8 @@ from helpers import (
     in_process,
     predict,
 )
+from serving.api.service import service_of
+from serving.config import Settings
 
 
 def test_the_articles_request_is_answered_as_in_the_article(call):
@@ -208,7 +210,7 @@ def test_ten_thousand_rows_are_one_request_and_one_more_is_413(call):
 
 
 def test_a_body_of_one_mebibyte_is_read_and_one_byte_more_is_413(call):
-    limit = DEFAULTS["MAX_BODY_BYTES"]
+    limit = Settings().max_body_bytes
     assert limit == 1024 * 1024
     assert call("POST", "/predict", ARTICLE.ljust(limit), JSON).status == 200
     message = f"Expected at most {limit} bytes of body"
@@ -245,7 +247,7 @@ def test_the_index_lists_every_route_and_describes_the_model(call):
     assert routes == {
         (method, rule.rule) for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}
     }
-    assert all(route["does"] for route in answer.json["routes"])
+    assert all(route["summary"] for route in answer.json["routes"])
     model = {
         "name": "iris",
         "version": VERSION,
@@ -300,7 +302,7 @@ def test_an_unforeseen_error_is_a_500_that_tells_nothing(caplog):
     def fail(rows):
         raise RuntimeError("secret")
 
-    app.extensions["model"].predict = fail
+    service_of(app).model.predict = fail
     answer = in_process(app, "POST", "/predict", ARTICLE, JSON)
     assert_json(answer, 500, {"error": "Internal Server Error"})
     assert "secret" in caplog.text
@@ -308,33 +310,10 @@ def test_an_unforeseen_error_is_a_500_that_tells_nothing(caplog):
 
 def test_not_ready_is_503_with_the_reason_and_alive_all_the_same():
     app = create_app()
-    app.extensions["model"].estimator.coef_[:] = 0
+    service_of(app).model.estimator.coef_[:] = 0
     reason = "self-test failed: the predictions differ from the reference rows of the model card"
     assert_json(in_process(app, "GET", "/readyz"), 503, {"error": reason})
     assert in_process(app, "GET", "/healthz").status == 200
-
-
-def test_settings_come_from_the_environment():
-    assert settings_from_env(
-        {"MAX_ROWS": "5", "MODEL_PATH": "x", "API_KEYS": "", "OTHER": "1"}
-    ) == {
-        "MAX_ROWS": 5,
-        "MODEL_PATH": "x",
-    }
-    assert parse_api_keys("a, b,,") == [b"a", b"b"]
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "ten", "1e3", "\u0663", "9" * 19])
-def test_a_limit_is_a_whole_number_above_0(text):
-    with pytest.raises(
-        ConfigurationError, match=r"MAX_ROWS: expected a whole number above 0, got "
-    ):
-        settings_from_env({"MAX_ROWS": text})
-
-
-def test_a_list_of_no_keys_does_not_open_the_door():
-    with pytest.raises(ConfigurationError, match="API_KEYS: set, but names no key"):
-        parse_api_keys(" , ")
 
 
 numbers = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3))

@@ -10,13 +10,12 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 
-from app import ADMIN_PATHS, DEFAULTS, create_app
+from app import create_app
 from helpers import ROOT
 from manifests import (
     ARGO,
     CONTAINER,
     CUSTOM,
-    ENVIRON,
     GUNICORN,
     OLDEST_KUBERNETES,
     OVERLAYS,
@@ -28,6 +27,8 @@ from manifests import (
     render,
     the,
 )
+from serving.api.routing import ADMIN_PATHS
+from serving.config import Settings
 
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
@@ -398,7 +399,9 @@ def test_the_nightly_batch_is_restricted_and_alone_and_ends(copy):
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_pod_sets_only_what_the_program_reads(overlay):
     [container] = the("Deployment", overlay)["spec"]["template"]["spec"]["containers"]
-    assert {variable["name"] for variable in container["env"]} <= ENVIRON.keys() | DEFAULTS.keys()
+    assert {variable["name"] for variable in container["env"]} <= {
+        name.upper() for name in Settings.__annotations__
+    }
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The README, executed: commands, answers, tables and numbers are compared with what they speak of."""
 
+import dataclasses
 import math
 import re
 import shlex
@@ -12,10 +13,11 @@ import yaml
 
 import peers
 import serve
-from app import DEFAULTS, create_app
+from app import create_app
 from documentation import COMMANDS, CURLS, FENCE, README
 from helpers import ROOT
-from manifests import ALERTS, CONTAINER, ENVIRON, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
+from manifests import ALERTS, CONTAINER, GUNICORN, OLDEST_KUBERNETES, POD, WORKFLOWS, the
+from serving.config import Settings
 from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
 from serving.server.http11 import MAX_BUFFERED_BYTES, MAX_HEADER_BYTES, MAX_HEADER_FIELDS
 from serving.server.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS, Worker
@@ -96,7 +98,11 @@ def test_the_table_of_routes_is_the_url_map():
 
 
 def test_the_table_of_settings_is_what_the_program_reads():
-    defaults = DEFAULTS | {"MODEL_PATH": "model.pkl"} | ENVIRON
+    defaults = {"MODEL_PATH": "model.pkl"}
+    for setting in dataclasses.fields(Settings):
+        default = setting.default
+        if setting.name != "model_path":
+            defaults[setting.name.upper()] = "" if default in (None, ()) else default
     rows = {
         name: "".join(quoted(default))
         for names, default, _ in table("Configuration")

@@ -36,6 +36,7 @@ from helpers import (
     scrape,
     wait_until,
 )
+from serving.api.service import service_of
 from serving.monitoring.telemetry import (
     DURATION_BUCKETS,
     IN_FLIGHT_COLUMN,
@@ -177,7 +178,7 @@ class Interrupted:
 
 
 def test_threads_lose_no_count(app):
-    telemetry = app.extensions["telemetry"]
+    telemetry = service_of(app).telemetry
     telemetry.cells = Interrupted(telemetry.cells)
 
     def work():
@@ -258,12 +259,12 @@ def test_what_is_in_flight_is_seen_by_whoever_is_asked(serve, checkout):
 def test_what_a_killed_worker_had_in_flight_is_not(app):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    app.extensions["telemetry"].http_counters[5, [PID_COLUMN, IN_FLIGHT_COLUMN]] = ended.pid, 3
+    service_of(app).telemetry.http_counters[5, [PID_COLUMN, IN_FLIGHT_COLUMN]] = ended.pid, 3
     assert scrape(lambda *request: in_process(app, *request))["http_requests_in_flight",] == 1
 
 
 def test_more_workers_than_rows_share_one(app):
-    telemetry = app.extensions["telemetry"]
+    telemetry = service_of(app).telemetry
     telemetry.attach(10**6)
     call = lambda *request: in_process(app, *request)  # noqa: E731
     predict(call, features=SETOSA)
@@ -369,7 +370,7 @@ APP = create_app()
 
 @given(st.lists(st.integers(0, 5 * WINDOW_STEPS), min_size=1, max_size=40).map(sorted))
 def test_the_window_holds_what_came_in_its_steps(steps):
-    telemetry = APP.extensions["telemetry"]
+    telemetry = service_of(APP).telemetry
     telemetry.rows[:] = 0
     with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
         for step in steps:
@@ -467,7 +468,7 @@ def test_classes_of_any_type_are_counted_and_a_card_is_not_needed(tmp_path, clas
     prediction = predict(call, features=[SETOSA, VIRGINICA]).json["prediction"]
     assert feedback(call, [one, one], prediction).status == 200
     found = scrape(call)
-    version = app.extensions["model"].version
+    version = service_of(app).model.version
     assert sum(found["predictions_total", str(value), version] for value in set(prediction)) == 2
     assert (
         sum(
@@ -484,7 +485,7 @@ def test_a_regressor_has_rows_and_no_classes(tmp_path):
     app = create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
     call = lambda *request: in_process(app, *request)  # noqa: E731
     predict(call, features=[SETOSA, VIRGINICA])
-    assert scrape(call)["rows_total", app.extensions["model"].version] == 2
+    assert scrape(call)["rows_total", service_of(app).model.version] == 2
     message = "This model has no classes, and only those are counted"
     assert_json(feedback(call, [0.5], [1]), 400, {"error": message})
 
@@ -548,7 +549,7 @@ def test_probes_that_fail_are_not_quiet(caplog):
     with caplog.at_level("INFO"):
         call("GET", "/readyz")
         assert not caplog.records
-        app.extensions["model"].card.reference[0].features[:] = VIRGINICA
+        service_of(app).model.card.reference[0].features[:] = VIRGINICA
         call("GET", "/readyz")
         call("GET", "/metrics")
     records = [record for record in caplog.records if record.name == "serving.monitoring.telemetry"]

@@ -12,7 +12,6 @@ import joblib
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from app import DEFAULTS
 from helpers import (
     ANSWER,
     ARTICLE,
@@ -27,6 +26,7 @@ from helpers import (
     half_sent,
     wait_until,
 )
+from serving.config import Settings
 
 
 def rewrite(content):
@@ -77,7 +77,7 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
         ({"MODEL_SHA256": "0" * 64}, f"MODEL_SHA256 is {'0' * 64}"),
         ({"MAX_ROWS": "many"}, "MAX_ROWS: expected a whole number above 0, got 'many'"),
         ({"MAX_BODY_BYTES": "0"}, "MAX_BODY_BYTES: expected a whole number above 0, got '0'"),
-        ({"API_KEYS": " ,"}, "API_KEYS: set, but names no key"),
+        ({"API_KEYS": " ,"}, "API_KEYS is set but contains no key"),
         ({"PORT": "http"}, "PORT: expected a whole number from 0 to 65535, got 'http'"),
         ({"AIP_HTTP_PORT": "0"}, "AIP_HTTP_PORT: expected a whole number from 1 to 65535, got '0'"),
         (
@@ -222,7 +222,7 @@ def chunks(size):
 
 
 def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
-    service, limit = serve(), DEFAULTS["MAX_BODY_BYTES"]
+    service, limit = serve(), Settings().max_body_bytes
     answer = service.call("POST", "/predict", chunks(limit), JSON)
     assert (answer.status, answer.body) == (200, ANSWER)
     answer = service.call("POST", "/predict", chunks(limit + 1), JSON)
