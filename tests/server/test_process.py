@@ -26,7 +26,7 @@ from helpers import (
     half_sent,
     wait_until,
 )
-from serving.config import Settings
+from serving.config import SAGEMAKER_MODEL_PATH, Settings
 
 
 def rewrite(content):
@@ -139,11 +139,10 @@ def test_it_listens_where_a_platform_calls(monkeypatch, tmp_path, program, names
     assert runpy.run_path(str(tmp_path / program))["bind"] == bind
 
 
-def test_the_model_that_sagemaker_brings_goes_before_the_one_in_the_image(monkeypatch):
-    monkeypatch.delenv("MODEL_PATH", raising=False)
-    monkeypatch.setattr(Path, "exists", lambda path: path == Path("/opt/ml/model/model.pkl"))
-    with pytest.raises(SystemExit, match=r"^/opt/ml/model/model\.pkl: No such file"):
-        runpy.run_path(str(ROOT / "app.py"))
+def test_sagemaker_model_precedes_default(monkeypatch):
+    """The model that SageMaker unpacks goes before the one in the image."""
+    monkeypatch.setattr(Path, "exists", lambda path: path == SAGEMAKER_MODEL_PATH)
+    assert Settings.from_env({}).model_path == Path("/opt/ml/model/model.pkl")
 
 
 def assert_refuses(cwd, command, begins, contains, **names):

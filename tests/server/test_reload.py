@@ -144,7 +144,7 @@ def test_a_bad_new_file_leaves_the_old_version_serving_and_says_so(serve, checko
         if line["level"] == "ERROR"
     ]
     for line, (_, _, text) in zip(lines, BAD.values(), strict=True):
-        assert line.startswith(f"not reloaded, version {old} serves on: ") and text in line
+        assert line.startswith(f"model reload failed, still serving {old}: ") and text in line
     assert scrape(service.call)["rows_total", old] == (1 + len(BAD)) * len(
         ROWS
     )  # nothing that was counted is lost
