@@ -46,11 +46,12 @@ class Dataset:
 def load_dataset() -> Dataset:
     """Return the data that the model is trained on."""
     iris = load_iris()
+
     return Dataset(
         X=iris.data,
         y=iris.target,
         feature_names=list(iris.feature_names),
-        labels=[str(label) for label in iris.target_names],
+        labels=iris.target_names.tolist(),
         source="sklearn.datasets.load_iris",
     )
 
@@ -80,6 +81,7 @@ def main() -> None:
     dataset = load_dataset()
     evaluation = evaluate(dataset)
     print_report(dataset, evaluation)
+
     if evaluation.lowest_accuracy < options.min_accuracy:
         sys.exit(
             f"refused: an accuracy is below {options.min_accuracy}; {options.output} is unchanged"
@@ -88,6 +90,7 @@ def main() -> None:
     card = write_model(options.output, dataset, evaluation)
     card_path = options.output.with_suffix(".json")
     print(f"wrote {options.output} and {card_path.name}, version {card.sha256[:12]}")
+
     if options.held_out:
         write_held_out(options.held_out, dataset, evaluation)
     if register:
@@ -106,6 +109,7 @@ def parse_options() -> argparse.Namespace:
         metavar="PATH",
         help="the model file to write; the model card is written beside it",
     )
+
     parser.add_argument(
         "--min-accuracy",
         type=float,
@@ -113,12 +117,14 @@ def parse_options() -> argparse.Namespace:
         metavar="SHARE",
         help="write nothing below this accuracy; default: %(default)s",
     )
+
     parser.add_argument(
         "--held-out",
         type=Path,
         metavar="PATH",
         help="write the actual and predicted labels of the held-out rows to this CSV file",
     )
+
     parser.add_argument(
         "--register", metavar="NAME", help="register the model in MLflow as a version of NAME"
     )
@@ -173,6 +179,7 @@ def evaluate(dataset: Dataset) -> Evaluation:
         random_state=SEED,
     )
     y_predicted = build_estimator().fit(X_fit, y_fit).predict(X_held_out)
+
     return Evaluation(fold_accuracies, X_held_out, y_held_out, y_predicted)
 
 
@@ -189,6 +196,7 @@ def print_report(dataset: Dataset, evaluation: Evaluation) -> None:
     print(
         f"  cross-validation  accuracy {folds.mean():.3f} +- {folds.std():.3f} over {FOLDS} folds"
     )
+
     print(
         f"  held out          accuracy {evaluation.held_out_accuracy:.3f} over {n_held_out} rows; "
         "rows actual, columns predicted:"
@@ -201,7 +209,7 @@ def print_report(dataset: Dataset, evaluation: Evaluation) -> None:
 def write_model(path: Path, dataset: Dataset, evaluation: Evaluation) -> ModelCard:
     """Fit the estimator on all rows, write it with its model card, and return the card."""
     estimator = fit_served_estimator(dataset)
-    first_row_of_each_class = [int(np.argmax(dataset.y == value)) for value in estimator.classes_]
+    _, first_row_of_each_class = np.unique(dataset.y, return_index=True)
 
     return save_model(
         path,
@@ -226,6 +234,7 @@ def describe_features(dataset: Dataset) -> list[FeatureInfo]:
     for name, column in zip(dataset.feature_names, dataset.X.T, strict=True):
         unit = name.partition("(")[2].rstrip(")")
         edges = quantile_edges(column)
+
         features.append(
             FeatureInfo(
                 name=name,
@@ -250,6 +259,7 @@ def describe_classes(dataset: Dataset, values: Array) -> list[ClassInfo]:
 def describe_metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Return the metrics of the model card."""
     folds = evaluation.fold_accuracies
+
     return {
         "cross_validation": {
             "accuracy": float(folds.mean()),
@@ -267,15 +277,20 @@ def describe_metrics(evaluation: Evaluation) -> dict[str, Any]:
 def write_held_out(path: Path, dataset: Dataset, evaluation: Evaluation) -> None:
     """Write the actual and the predicted label of each held-out row to a CSV file."""
     labels = dict(zip(np.unique(dataset.y), dataset.labels, strict=True))
+
     lines = ["actual,predicted\n"]
     for actual, predicted in zip(evaluation.y_held_out, evaluation.y_predicted, strict=True):
         lines.append(f"{labels[actual]},{labels[predicted]}\n")
+
     path.write_text("".join(lines))
 
 
 def digest(*arrays: Array) -> str:
     """Return the SHA-256 of the bytes of `arrays`, one after the other."""
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    sha256 = hashlib.sha256()
+    for array in arrays:
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
 
 
 if __name__ == "__main__":

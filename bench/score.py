@@ -1,6 +1,7 @@
-"""What one call of the model costs, straight from the coefficients, against scikit-learn's own predict.
+"""Measure prediction from coefficients, and the cost of a request with many rows.
 
-And what a request of many rows costs in all, against decoding them, one product, and encoding the answer.
+Prints how many times faster the model predicts than scikit-learn's own `predict`, and what a
+request costs against decoding, one matrix product and encoding alone.
 """
 
 import io
@@ -16,44 +17,74 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from app import create_app
 from serving.model.storage import load_model
 
-model = load_model(Path(__file__).parent.parent / "model.pkl")
-for n in (1, 100, 10_000):
-    rows = np.tile([[5.1, 3.5, 1.4, 0.2]], (n, 1))
-    rounds = 20_000 // (n // 10 + 10)
-    pairs = [
-        [
-            timeit.timeit(lambda f=f, rows=rows: f(rows), number=rounds)
-            for f in (model.predict, model.estimator.predict)
-        ]
-        for _ in range(7)
-    ]
-    ours, theirs = np.median(pairs, axis=0)
-    print(f"{n} rows: {theirs / ours:.1f} times as fast as estimator.predict")
-
-logging.disable()
-app, n = create_app(), 10_000
-body = msgspec.json.encode({"features": [[5.1, 3.5, 1.4, 0.2]] * n})
+ROOT = Path(__file__).parent.parent
+ROW = [5.1, 3.5, 1.4, 0.2]
+ROW_COUNTS = (1, 100, 10_000)
+REQUEST_ROWS = 10_000
 
 
 class Rows(msgspec.Struct):
-    """The least that knows its type."""
+    """The smallest type that decodes the request."""
 
     features: list[list[float]]
 
 
-decode = msgspec.json.Decoder(Rows).decode
-coefficients, intercept, classes = (
-    getattr(model.estimator, f"{name}_") for name in ("coef", "intercept", "classes")
-)
+def main():
+    model = load_model(ROOT / "model.pkl")
+    for n_rows in ROW_COUNTS:
+        ratio = compare_predict(model, n_rows)
+        print(f"{n_rows} rows: {ratio:.1f} times as fast as estimator.predict")
+
+    logging.disable()
+    ratio = compare_request(model, REQUEST_ROWS)
+    print(
+        f"{REQUEST_ROWS} rows in one request: {ratio:.2f} times what decoding, product and "
+        "encoding take alone"
+    )
 
 
-def least():
-    rows = np.array(decode(body).features)
-    chosen = classes[(rows @ coefficients.T + intercept).argmax(axis=1)]
-    return msgspec.json.encode({"prediction": chosen.tolist()}) + b"\n"
+def compare_predict(model, n_rows):
+    """Return how many times as long the estimator takes as the model."""
+    rows = np.tile([ROW], (n_rows, 1))
+    number = 20_000 // (n_rows // 10 + 10)
+    times = []
+    for _ in range(7):
+        model_time = timeit.timeit(lambda: model.predict(rows), number=number)
+        estimator_time = timeit.timeit(lambda: model.estimator.predict(rows), number=number)
+        times.append((model_time, estimator_time))
+    model_median, estimator_median = np.median(times, axis=0)
+    return estimator_median / model_median
 
 
-def whole():
+def compare_request(model, n_rows):
+    """Return how many times as long the service takes as decoding, product and encoding."""
+    app = create_app()
+    body = msgspec.json.encode({"features": [ROW] * n_rows})
+    decode = msgspec.json.Decoder(Rows).decode
+    weights = model.estimator.coef_.T
+    intercept = model.estimator.intercept_
+    classes = model.estimator.classes_
+
+    def score_directly():
+        rows = np.array(decode(body).features)
+        predictions = classes[(rows @ weights + intercept).argmax(axis=1)]
+        return msgspec.json.encode({"prediction": predictions.tolist()}) + b"\n"
+
+    def score_by_request():
+        return call_app(app, body)
+
+    assert score_by_request() == score_directly()
+    times = []
+    for _ in range(9):
+        request_time = timeit.timeit(score_by_request, number=20)
+        direct_time = timeit.timeit(score_directly, number=20)
+        times.append((request_time, direct_time))
+    request_median, direct_median = np.median(times, axis=0)
+    return request_median / direct_median
+
+
+def call_app(app, body):
+    """Return the body of the response to a POST of `body` to /predict, without a server."""
     environ = {
         "REQUEST_METHOD": "POST",
         "SCRIPT_NAME": "",
@@ -66,15 +97,12 @@ def whole():
         "wsgi.input": io.BytesIO(body),
         "wsgi.input_terminated": True,
     }
-    pieces = app(environ, lambda *_: None)
-    answer = b"".join(pieces)
-    pieces.close()
-    return answer
+    response = app(environ, lambda *_: None)
+    try:
+        return b"".join(response)
+    finally:
+        response.close()
 
 
-assert whole() == least()
-pairs = [[timeit.timeit(f, number=20) for f in (whole, least)] for _ in range(9)]
-ours, theirs = np.median(pairs, axis=0)
-print(
-    f"{n} rows in one request: {ours / theirs:.2f} times what decoding, product and encoding take alone"
-)
+if __name__ == "__main__":
+    main()

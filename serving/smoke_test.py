@@ -95,21 +95,26 @@ def find_failures(url: str, card: ModelCard) -> list[str]:
 def build_checks(card: ModelCard) -> list[Check]:
     """Return the requests whose responses the card determines."""
     names = [feature.name for feature in card.features]
-    rows = [reference.features for reference in card.reference]
-    named_rows = [dict(zip(names, row, strict=True)) for row in rows]
-    predictions = {"prediction": [reference.prediction for reference in card.reference]}
+    rows = []
+    named_rows = []
+    predictions = []
+    probabilities = []
+    for reference in card.reference:
+        rows.append(reference.features)
+        named_rows.append(dict(zip(names, reference.features, strict=True)))
+        predictions.append(reference.prediction)
+        probabilities.append(reference.probability)
 
-    outputs = []
-    all_outputs = dict(predictions)
-    if card.reference[0].probability:
-        outputs = ["probability"]
-        all_outputs["probability"] = [reference.probability for reference in card.reference]
+    array_request: dict[str, Any] = {"features": rows, "outputs": []}
+    array_response: dict[str, Any] = {"prediction": predictions}
+    if probabilities[0] is not None:
+        array_request["outputs"] = ["probability"]
+        array_response["probability"] = probabilities
 
-    rows_with_outputs = {"features": rows, "outputs": outputs}
     return [
         Check("readiness", "/readyz", None, {"status": "ready"}),
-        Check("rows as arrays", "/predict", rows_with_outputs, all_outputs),
-        Check("rows by name", "/predict", {"features": named_rows}, predictions),
+        Check("rows as arrays", "/predict", array_request, array_response),
+        Check("rows by name", "/predict", {"features": named_rows}, {"prediction": predictions}),
     ]
 
 

@@ -28,7 +28,7 @@ class FeatureInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClassInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One class: the value that the estimator returns, its label, its share of the training rows."""
+    """One class: the value that the estimator returns, its label, its share of training rows."""
 
     value: PredictionValue
     label: str

@@ -122,7 +122,8 @@ class Model:
         n_features_in = getattr(self.estimator, "n_features_in_", self.n_features)
         if n_features_in != self.n_features:
             raise ModelError(
-                f"model card lists {self.n_features} features, but the estimator has {n_features_in}"
+                f"model card lists {self.n_features} features, "
+                f"but the estimator has {n_features_in}"
             )
 
 

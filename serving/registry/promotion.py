@@ -22,6 +22,7 @@ def move_alias(uri: str, alias: str, *, force: bool) -> str:
         _check_regression(candidate, alias, current_version, force)
 
     client.set_registered_model_alias(candidate.name, alias, candidate.number)
+
     message = f"{alias} of {candidate.name} is version {candidate.number}"
     if current_version is not None:
         message += f", previously {current_version}"
@@ -55,6 +56,7 @@ def _check_regression(
     reason = regression_reason(candidate.files.card, current.files.card)
     if reason is None:
         return
+
     if not force:
         raise RegistryError(
             f"refused: {reason}; {alias} stays at version {current_version}; use --force to move it"

@@ -42,6 +42,7 @@ def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
         metrics_url=f"s3://{bucket}/{metrics_key}",
     )
     response = sagemaker.create_model_package(**package)
+
     return f"{response['ModelPackageArn']} is pending approval"
 
 
@@ -56,6 +57,7 @@ def _package_request(
         "Environment": {"MODEL_PATH": CONTAINER_MODEL_PATH, "MODEL_SHA256": model.sha256},
     }
     statistics = {"ContentType": "application/json", "S3Uri": metrics_url}
+
     return {
         "ModelPackageGroupName": files.card.name,
         "ModelPackageDescription": f"version {model.version}: {files.card.estimator}",
@@ -78,6 +80,7 @@ def _archive(contents: dict[str, bytes]) -> bytes:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+
     return archive.getvalue()
 
 
@@ -86,6 +89,7 @@ def _quality_metrics(card: ModelCard) -> dict[str, Any]:
     folds = card.metrics.get("cross_validation", {})
     if "accuracy" not in folds:
         return card.metrics
+
     accuracy = {"value": folds["accuracy"], "standard_deviation": folds["std"]}
     return {"multiclass_classification_metrics": {"accuracy": accuracy}}
 

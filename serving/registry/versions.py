@@ -108,6 +108,7 @@ def format_versions(name: str) -> str:
         metrics: dict[str, float] = {}
         if version.run_id:
             metrics = client.get_run(version.run_id).data.metrics
+
         digest = version.tags.get("sha256", "")[:12]
         held_out = metrics.get("held_out.accuracy", np.nan)
         folds = metrics.get("cross_validation.accuracy", np.nan)
@@ -118,6 +119,7 @@ def format_versions(name: str) -> str:
             f"{version.version:<7}  {digest:12}  {held_out:<8.4f}  {folds:<6.4f}  {version_aliases}"
         )
         lines.append(line.rstrip())
+
     return "\n".join(lines)
 
 
@@ -125,6 +127,7 @@ def confusion_figure(card: ModelCard) -> Figure:
     """Return the confusion matrix of the held-out rows as a figure."""
     held_out = card.metrics["held_out"]
     labels = [class_info.label for class_info in card.classes]
+
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     display = ConfusionMatrixDisplay(np.array(held_out["confusion_matrix"]), display_labels=labels)
     display.plot(ax=figure.add_subplot(), cmap="Blues", colorbar=False)
@@ -147,6 +150,7 @@ def _log_model(files: ModelFiles, name: str) -> str:
             path = Path(directory, file)
             path.write_bytes(content)
             paths.append(str(path))
+
         model_info = mlflow.sklearn.log_model(
             files.model.estimator,
             name=name,
@@ -165,9 +169,11 @@ def _numeric_metrics(metrics: dict[str, Any]) -> dict[str, float]:
         members = {group: value}
         if isinstance(value, dict):
             members = {f"{group}.{name}": member for name, member in value.items()}
+
         for name, member in members.items():
             if isinstance(member, int | float):
                 numbers[name] = member
+
     return numbers
 
 

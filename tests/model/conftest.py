@@ -1,0 +1,30 @@
+"""Models in files, for the tests of the model package."""
+
+import shutil
+
+import pytest
+from sklearn.datasets import load_iris
+
+from helpers import ROOT, facts
+from serving.model.storage import load_model, save_model
+
+
+@pytest.fixture
+def save_and_load(tmp_path):
+    """Return a function that saves a fitted estimator to model.pkl and loads it again."""
+
+    def save_and_load(estimator):
+        path = tmp_path / "model.pkl"
+        reference = load_iris().data[::50]
+        save_model(path, estimator, reference=reference, **facts(estimator))
+        return load_model(path)
+
+    return save_and_load
+
+
+@pytest.fixture
+def model_path(tmp_path):
+    """Return the path of a copy of the committed model.pkl, with model.json beside it."""
+    for name in ("model.pkl", "model.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path / "model.pkl"
