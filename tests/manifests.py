@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app import DEFAULTS
 from helpers import ROOT
 
 OVERLAYS = ("staging", "production", "experiment")
@@ -64,6 +65,11 @@ def gunicorn_environ():
     """Return the environment variables that gunicorn.conf.py reads, with their defaults."""
     _, environ = run_gunicorn_config()
     return environ
+
+
+def service_environ():
+    """Return every environment variable that the service reads, with its default."""
+    return DEFAULTS | gunicorn_environ()
 
 
 def gunicorn_port():

@@ -5,7 +5,7 @@ import re
 import kubernetes_validate
 import pytest
 
-from app import ADMIN_PATHS, DEFAULTS, create_app
+from app import ADMIN_PATHS, create_app
 from helpers import ROOT
 from manifests import (
     CUSTOM_GROUPS,
@@ -17,7 +17,6 @@ from manifests import (
     assert_restricted,
     container_variable,
     documents,
-    gunicorn_environ,
     gunicorn_port,
     gunicorn_settings,
     instructions,
@@ -26,6 +25,7 @@ from manifests import (
     rendered_object,
     rendered_overlay,
     service_container,
+    service_environ,
     service_pod,
 )
 
@@ -256,4 +256,4 @@ def test_overlays_pin_released_image(overlay):
 def test_pod_sets_only_known_variables(overlay):
     """The pod sets only environment variables that the program reads."""
     names = {variable["name"] for variable in service_container(overlay)["env"]}
-    assert names <= gunicorn_environ().keys() | DEFAULTS.keys()
+    assert names <= service_environ().keys()
