@@ -1,10 +1,10 @@
-# The base by tag, for people, and by digest, for machines: a tag is moved, a digest is not.
+# The tag tells people the version; the digest cannot be moved to another image.
 FROM docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
 
 FROM python AS build
 COPY requirements.txt /tmp/
-# No pip in what is shipped, nothing compiled here, and none of the libraries' own tests. SageMaker runs the image with
-# one argument, `serve`: gunicorn by that name, which gunicorn.conf.py knows.
+# The image has no pip, nothing is compiled, and the libraries' own tests are removed. SageMaker
+# starts the image with the argument `serve`: a link to gunicorn, which gunicorn.conf.py recognises.
 RUN python -m venv --without-pip /venv \
     && pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
         --requirement /tmp/requirements.txt \
@@ -13,11 +13,11 @@ RUN python -m venv --without-pip /venv \
 WORKDIR /app
 COPY app.py gunicorn.conf.py model.pkl model.json ./
 COPY serving serving
-# Root owns it and everyone can read it, whatever the umask of the checkout; bytecode, because the root file system of
-# the container may be read-only.
+# Root owns the files and everyone can read them, whatever the umask of the checkout. They are
+# compiled here, because the container's root file system can be read-only.
 RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 
-# Not shipped, but built on demand (--target registry): what k8s/components/registry pulls versions with.
+# Built on demand with --target registry: the init container of k8s/components/registry.
 FROM build AS with-registry
 COPY requirements/registry.txt /tmp/requirements-registry.txt
 RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
@@ -31,7 +31,7 @@ WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "serving.registry"]
 
-# `--target batch`: the nightly job, and the workers of its cluster. The service needs none of what it adds.
+# Built on demand with --target batch: the nightly job, and the workers of a Dask cluster.
 FROM build AS build-batch
 COPY requirements/batch.txt /tmp/requirements-batch.txt
 RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
@@ -43,19 +43,19 @@ RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
 FROM python AS batch
 COPY --from=build-batch /venv /venv
 COPY --from=build-batch /app /app
-# Wherever a worker of Dask is started, it finds the code.
+# A Dask worker finds the code in whatever folder it starts.
 ENV PATH=/venv/bin:$PATH PYTHONPATH=/app
 WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "batch.py"]
 
-# The last stage is what `docker build .` makes: the service.
+# The last stage is the service; `docker build .` builds it.
 FROM python
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 ENV PATH=/venv/bin:$PATH
 WORKDIR /app
-# A number, so that Kubernetes can see that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \

@@ -1,4 +1,4 @@
-# Everything that is done here, each a command that CI runs too. `make` lists it.
+# Every task of this repository; CI runs the same tasks. `make` lists them.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
@@ -6,79 +6,91 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 IMAGE ?= flask-ml-model
-# Whichever of the two is there; both take the same command line.
-CONTAINER ?= $(shell command -v docker || command -v podman)
-LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-	--no-emit-index-url --custom-compile-command "make lock"
+# The first engine that answers: a docker client can be installed while its engine does not run.
+CONTAINER ?= $(shell for engine in docker podman; do $$engine info >/dev/null 2>&1 && echo $$engine && break; done)
 
-# Whose definitions custom resources are checked against: repository, version, directory.
+# `make lock UPGRADE=` keeps the versions that are locked already.
+UPGRADE ?= --upgrade
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
+
+# The definitions that custom resources are checked against: repository, version, directory.
 CRDS ?= .venv/crds
 CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.9.1:manifests/crds \
 	prometheus-operator/prometheus-operator:v0.93.0:example/prometheus-operator-crd \
 	kubernetes-sigs/gateway-api:v1.6.1:config/crd/standard
 
-# The names that are the owner's, and the files that have them.
+# The names that `make adopt` replaces, and the files that contain them.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
 IMAGE_NOW = $(shell sed -n 's/.*newName: //p' k8s/overlays/staging/kustomization.yaml)
 NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml) \
 	k8s/components/registry/kustomization.yaml k8s/components/batch/kustomization.yaml
+
 OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
+# What an overlay names before its first release.
+PLACEHOLDER := sha256:0000000000000000000000000000000000000000000000000000000000000000
+
+# $(call need,PROGRAMS,HOW TO INSTALL THEM): stop unless every program is installed.
+need = @for program in $(1); do \
+	command -v $$program >/dev/null || { echo "needs $$program: $(2)"; exit 2; }; done
 
 .PHONY: help
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: .venv/serving ## Serve on http://localhost:5000 (PORT=8000 make run: on another port)
+run: .venv/serving ## Serve on http://localhost:5000 (other port: PORT=8000 make run)
 	exec $(BIN)/gunicorn app:app
 
 .PHONY: test
-test: .venv/dev ## Run the tests
-	$(BIN)/pytest
+test: .venv/dev ## Run the tests and show their coverage
+	$(BIN)/pytest --cov
 
 .PHONY: test-crds
-test-crds: .venv/dev $(CRDS) ## Check custom resources against their definitions (needs git and the internet)
+test-crds: need-git .venv/dev $(CRDS) ## Validate the custom resources (needs git and the internet)
 	CRDS=$(CRDS) $(BIN)/pytest tests/deployment/test_crds.py
 
 .PHONY: test-monitoring
-test-monitoring: .venv/dev ## Try the alerts, the canary's rules and a real Prometheus (needs Debian's prometheus)
-	@command -v promtool prometheus >/dev/null || { echo "needs both: apt-get install prometheus"; exit 2; }
+test-monitoring: need-prometheus .venv/dev ## Test the alerts and the canary rules (needs prometheus)
 	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_canary.py
 
 .PHONY: test-clients
-test-clients: .venv/serving .venv-clients/clients ## Ask with the platforms' own clients, and with every request the document allows
+test-clients: .venv/serving .venv-clients/clients ## Test with the platforms' own clients and with schemathesis
 	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
 
 .PHONY: install-registry
-install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC, into .venv-registry
+install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC into .venv-registry
 
 .PHONY: test-registry
-test-registry: .venv-registry/dev ## Try the registries: a real MLflow server, SageMaker's as moto has it, DVC (installs into .venv-registry)
+test-registry: need-git .venv-registry/dev ## Test the registry with MLflow, SageMaker (moto) and DVC (needs git)
 	.venv-registry/bin/pytest tests/registry
 
 .PHONY: test-batch
-test-batch: .venv-batch/dev ## Try batch.py: files, faults, a Dask cluster, a real broker (needs Debian's redis-server)
-	@command -v redis-server redis-cli >/dev/null || { echo "needs both: apt-get install redis-server"; exit 2; }
+test-batch: need-redis .venv-batch/dev ## Test batch.py with files, streams and Dask (needs redis-server)
 	.venv-batch/bin/pytest tests/batch
 
 .PHONY: lint
-lint: .venv/dev ## Check style, types, workflows and the Dockerfile
+lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflows and the Dockerfile
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python .ci/check_style.py *.py .ci serving bench tests
+	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/deptry --no-ansi .
+	$(BIN)/codespell
 	$(BIN)/zizmor --offline --quiet .github
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/hadolint Dockerfile
 
 .PHONY: install
-install: .venv/dev ## Install everything that the tasks above need, into .venv
+install: .venv/dev ## Install what run, test, lint and train need into .venv
 
 .PHONY: install-batch
-install-batch: .venv-batch/batch ## Install what batch.py needs, into .venv-batch
+install-batch: .venv-batch/batch ## Install what batch.py needs into .venv-batch
 
 .PHONY: bench-batch
-bench-batch: .venv-bench/bench ## Measure batch.py beside pandas, and on a cluster (half an hour, 8 GB of disk)
+bench-batch: .venv-bench/bench ## Measure batch.py against pandas and on a cluster (30 minutes, 8 GB of disk)
 	for rows in 5000000 50000000; do for format in csv parquet; do \
 		.venv-bench/bin/python bench/batch.py --rows $$rows --format $$format --rounds $$((rows < 10000000 ? 5 : 1)) || exit 1; \
 	done; done
@@ -86,67 +98,100 @@ bench-batch: .venv-bench/bench ## Measure batch.py beside pandas, and on a clust
 	.venv-bench/bin/python bench/batch.py --http
 
 .PHONY: train
-train: .venv/serving ## Train, and write model.pkl and model.json
+train: .venv/serving ## Train; write model.pkl and model.json
 	$(BIN)/python train.py
 
 .PHONY: openapi
-openapi: .venv/serving ## Write docs/openapi.json, which follows the routes and the model card
-	API_KEYS= METRICS_PORT= $(BIN)/python -c 'from app import app; print(app.test_client().get("/openapi.json").text)' \
-		| $(BIN)/python -m json.tool > docs/$@.json
+openapi: .venv/serving ## Write docs/openapi.json from the routes and the model card
+	@API_KEYS= METRICS_PORT= $(BIN)/python -c 'import json; from app import app; print(json.dumps(app.test_client().get("/openapi.json").json, indent=4))' \
+		> docs/openapi.json.part || { rm docs/openapi.json.part; exit 1; }
+	mv docs/openapi.json.part docs/openapi.json
 
 .PHONY: lock
-lock: .venv/dev ## Lock what pyproject.toml declares, newest versions first
-	$(LOCK) --upgrade pyproject.toml --output-file requirements.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements/dev.txt --group dev --constraints requirements.txt
-	$(LOCK) --upgrade --output-file requirements/clients.txt --group clients
-	$(LOCK) --upgrade pyproject.toml --output-file requirements/registry.txt --group registry --constraints requirements.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements/registry-dev.txt --group registry --group registry-dev \
+lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
+	$(LOCK) pyproject.toml --output-file requirements.txt
+	$(LOCK) pyproject.toml --output-file requirements/dev.txt --group dev --constraints requirements.txt
+	$(LOCK) --output-file requirements/clients.txt --group clients
+	$(LOCK) pyproject.toml --output-file requirements/registry.txt --group registry --constraints requirements.txt
+	$(LOCK) pyproject.toml --output-file requirements/registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements/registry.txt --constraints requirements/dev.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
-	$(LOCK) --upgrade pyproject.toml --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
+	$(LOCK) pyproject.toml --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
+	$(LOCK) pyproject.toml --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 
 .PHONY: image
-image: ## Build the image (needs docker or podman)
+image: need-container ## Build the image (needs docker or podman)
 	$(CONTAINER) build $(BUILD_ARGS) --tag $(IMAGE) .
 
 .PHONY: image-test
-image-test: image .venv/dev ## Run the image hardened and put the tests to it (needs docker or podman)
+image-test: image .venv/dev ## Build the image and test it hardened (needs docker or podman)
 	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/deployment/test_image.py
 
 .PHONY: bench
-bench: .venv/serving ## Measure this service beside others, which it installs (needs wrk; two cores, 10 minutes)
-	@command -v wrk >/dev/null || { echo "needs wrk: apt-get install wrk"; exit 2; }
+bench: need-wrk .venv/serving ## Measure this service against others (needs wrk, two cores, 10 minutes)
 	$(BIN)/python bench/serve.py --rounds 3
 
 .PHONY: adopt
-adopt: ## Put your names everywhere (REPO=https://github.com/you/it IMAGE=ghcr.io/you/it)
+adopt: ## Replace the repository and the image name (REPO=https://github.com/you/it IMAGE=ghcr.io/you/it)
 	@echo '$(REPO)' | grep -Eqx 'https://[^/ ]+/[^ ]+' || { echo 'REPO: expected https://...'; exit 2; }
 	@echo '$(IMAGE)' | grep -Eqx '[a-z0-9.:-]+(/[a-z0-9._-]+)+' || { echo 'IMAGE: expected registry/name, in lower case'; exit 2; }
 	@sed -i.old -e 's|$(REPO_NOW)|$(REPO:.git=)|' -e 's|$(IMAGE_NOW)|$(IMAGE)|' $(NAMING) && rm $(NAMING:=.old)
 
 .PHONY: pin
-pin: ## Put a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
+pin: need-overlay ## Write a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
 	@echo '$(DIGEST)' | grep -Eqx 'sha256:[0-9a-f]{64}' || { echo 'DIGEST: expected sha256: and 64 hex digits'; exit 2; }
 	@sed -i.old 's/^\( *digest: \).*/\1$(DIGEST)/' $(OVERLAY_FILE) && rm $(OVERLAY_FILE).old
 
 .PHONY: promote
-promote: ## Put staging's digest into production
-	@$(MAKE) --no-print-directory pin OVERLAY=production DIGEST="$$($(MAKE) --no-print-directory digest OVERLAY=staging)"
+promote: ## Copy the digest of staging to production
+	@digest=$$($(MAKE) --no-print-directory digest OVERLAY=staging) && \
+	if [ "$$digest" = $(PLACEHOLDER) ]; then \
+		echo 'staging has no release: its digest is the placeholder of zeros'; exit 2; \
+	fi && \
+	$(MAKE) --no-print-directory pin OVERLAY=production DIGEST="$$digest" && \
+	echo "production now has the digest of staging, $$digest"
 
 .PHONY: digest
-digest: ## Print the digest in an overlay (OVERLAY=staging)
+digest: need-overlay ## Print the digest of an overlay (OVERLAY=staging)
 	@sed -n 's/^ *digest: //p' $(OVERLAY_FILE)
 
 .PHONY: verify
-verify: ## Verify that a digest was signed by the release workflow (DIGEST=sha256:..., needs cosign)
+verify: need-cosign ## Verify the signature of a digest (DIGEST=sha256:..., needs cosign)
 	cosign verify --certificate-identity '$(REPO_NOW)/.github/workflows/release.yml@refs/heads/main' \
 		--certificate-oidc-issuer https://token.actions.githubusercontent.com '$(IMAGE_NOW)@$(DIGEST)'
+
+.PHONY: clean
+clean: ## Remove the environments and the caches (keeps mlflow.db and mlruns)
+	rm -rf .venv* .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dvc_plots
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What a task needs beside Python is checked before anything is installed.
+.PHONY: need-container need-cosign need-git need-overlay need-prometheus need-redis need-wrk
+need-container:
+	@test -n '$(CONTAINER)' || { echo 'needs docker or podman with an engine that answers `info`'; exit 2; }
+
+need-cosign:
+	$(call need,cosign,https://docs.sigstore.dev/cosign/system_config/installation/)
+
+need-git:
+	$(call need,git,apt-get install git)
+
+need-overlay:
+	@test -f '$(OVERLAY_FILE)' || { echo 'OVERLAY: expected $(sort $(notdir $(wildcard k8s/overlays/*)))'; exit 2; }
+
+need-prometheus:
+	$(call need,prometheus promtool,apt-get install prometheus)
+
+need-redis:
+	$(call need,redis-server redis-cli,apt-get install redis-server)
+
+need-wrk:
+	$(call need,wrk,apt-get install wrk)
 
 %/bin/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which: make PYTHON=python3.13 ...")'
 	$(PYTHON) -m venv $*
 
-# The stamps: an environment is made once, and again when its lock changes.
+# Each environment has a stamp: it is installed once, and again when its lock changes.
 .venv/serving: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@

@@ -82,12 +82,13 @@ class Settings:
 
     port: int = field(
         default=5000,
-        metadata=_setting(_whole_number(0, 65535), "The port, on all interfaces"),
+        metadata=_setting(_whole_number(0, 65535), "Port, on all interfaces"),
     )
     web_concurrency: int = field(
         default=2,
         metadata=_setting(
-            _whole_number(1, 1000), "Worker processes: one for each core of the container"
+            _whole_number(1, 1000),
+            "Number of worker processes: one for each core that the container may use",
         ),
     )
     log_level: str = field(
@@ -100,50 +101,58 @@ class Settings:
         default_factory=_default_model_path,
         metadata=_setting(
             _path,
-            "The model file; the model card is beside it, as `.json`. "
-            f"`{SAGEMAKER_MODEL_PATH}`, if it exists, goes before the default",
+            "Model file; its card has the same name with `.json`. "
+            "`/opt/ml/model/model.pkl` replaces the default if it exists",
         ),
     )
     model_sha256: str = field(
         default="",
-        metadata=_setting(_digest, "Refuse a model file with another SHA-256"),
+        metadata=_setting(_digest, "Only load a model file with this SHA-256 digest"),
     )
-    max_rows: int = field(default=10_000, metadata=_setting(_limit, "Maximum rows of one request"))
+    max_rows: int = field(
+        default=10_000, metadata=_setting(_limit, "Maximum number of rows in a request")
+    )
     max_body_bytes: int = field(
-        default=1_048_576, metadata=_setting(_limit, "Maximum bytes of one request body")
+        default=1_048_576, metadata=_setting(_limit, "Maximum size of a request body in bytes")
     )
     api_keys: tuple[str, ...] = field(
         default=(),
         metadata=_setting(
             _api_keys,
-            "Keys, separated by commas; a request sends one as `Authorization: Bearer KEY`",
+            "Accepted keys, separated by commas; a client sends `Authorization: Bearer KEY`",
         ),
     )
     metrics_port: int | None = field(
         default=None,
         metadata=_setting(
-            _port, "A second port, which alone serves `/metrics` and `/drift`, without a key"
+            _port,
+            "Separate port for `/metrics` and `/drift`; they need no key there and "
+            "are removed from `PORT`",
         ),
     )
     aip_http_port: int | None = field(
         default=None,
         metadata=_setting(
-            _port, "Vertex AI: the port, on all interfaces; `PORT` is then open to localhost alone"
+            _port, "Vertex AI: public port; `PORT` is then open to the local machine only"
         ),
     )
     aip_health_route: str | None = field(
         default=None,
-        metadata=_setting(_route, "Vertex AI: another path for health checks"),
+        metadata=_setting(
+            _route,
+            "Vertex AI: additional path for health checks, which takes precedence over our own",
+        ),
     )
     aip_predict_route: str | None = field(
         default=None,
-        metadata=_setting(_route, "Vertex AI: another path for predictions"),
+        metadata=_setting(
+            _route,
+            "Vertex AI: additional path for predictions, which takes precedence over our own",
+        ),
     )
     sagemaker_bind_to_port: int = field(
         default=8080,
-        metadata=_setting(
-            _port, "SageMaker: as `AIP_HTTP_PORT`, if the image is started with `serve`"
-        ),
+        metadata=_setting(_port, "SageMaker: public port when the image is started with `serve`"),
     )
 
     @classmethod

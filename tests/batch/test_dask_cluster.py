@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import socket
 import subprocess
@@ -16,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from batches import BATCH, GOOD, HEADER, batch, expected, listing, member, refused, table
-from documentation import EXCHANGES
 from helpers import ROOT, free_port, wait_until
 
 DASK = (
@@ -195,25 +193,6 @@ def test_a_worker_without_the_code_is_refused_before_anything(cluster, tmp_path)
         tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address
     )
     assert listing(tmp_path) == ["in.csv"]
-
-
-def test_the_readmes_commands_do_what_it_says(cluster, tmp_path):
-    cluster.block_scorer()
-    (tmp_path / "flowers").mkdir()
-    for path in (tmp_path / "flowers.csv", tmp_path / "flowers/a.csv"):
-        pyarrow.csv.write_csv(table(10), path)
-    exchanges = [(command, printed) for command, printed in EXCHANGES if "batch.py" in command]
-    assert len(exchanges) == 5
-    for command, printed in exchanges:
-        command = command.replace(".venv-batch/bin/python batch.py", shlex.join(map(str, BATCH)))
-        command = command.replace("tcp://localhost:8786", cluster.address)
-        done = subprocess.run(
-            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == printed if printed else "10 rows in " in done.stdout
-    assert listing(tmp_path) == ["flowers", "flowers.csv", "scored", "scored.csv", "scored.parquet"]
-    assert listing(tmp_path / "scored") == ["a-00001-of-00001.csv", "a.csv"]
 
 
 def test_no_cluster_and_no_worker_are_one_line(tmp_path):

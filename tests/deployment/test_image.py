@@ -1,8 +1,9 @@
-"""The image, run as a cluster runs it. Needs docker or podman: `make image-test` says which, and which image."""
+"""The image, run as a cluster runs it. `make image-test` sets CONTAINER and IMAGE."""
 
 import http.client
 import json
 import os
+import shlex
 import subprocess
 import sys
 import uuid
@@ -12,136 +13,151 @@ import pytest
 from helpers import ANSWER, ARTICLE, JSON, ROOT, Client, over_http, wait_until
 
 CONTAINER = os.environ.get("CONTAINER")
+
 IMAGE = os.environ.get("IMAGE", "")
+
 pytestmark = pytest.mark.skipif(not CONTAINER, reason="needs docker or podman: make image-test")
-HARDENED = [
-    "--read-only",
-    "--tmpfs",
-    "/tmp",
-    "--cap-drop",
-    "ALL",
-    "--security-opt",
-    "no-new-privileges",
-    "--user",
-    "10001",
-]
+
+HARDENED = shlex.split(
+    "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --user 10001"
+)
+
+LIST_FILES = """
+import os
+for folder, _, names in os.walk("."):
+    for name in names:
+        path = os.path.join(folder, name)
+        print(path, os.access(path, os.W_OK))
+"""
 
 
-def container(*words):
-    done = subprocess.run([CONTAINER, *words], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+def run_engine(*arguments):
+    """Run the container engine and return what it prints."""
+    command = [CONTAINER, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
-def inside(program):
+def run_python(program):
     """Return what the image's Python prints for `program`."""
-    return container("run", "--rm", *HARDENED, IMAGE, "python", "-c", program)
+    return run_engine("run", "--rm", *HARDENED, IMAGE, "python", "-c", program)
+
+
+def inspect_image():
+    [image] = json.loads(run_engine("image", "inspect", IMAGE))
+    return image
 
 
 @pytest.fixture
-def run():
-    """Return a function that starts the image hardened, with one port published, and gives back its name, ready."""
+def start_container():
+    """Return a function that starts the image, hardened, and returns its name when it is ready."""
     names = []
 
     def start(port, *command):
-        names.append(f"flask-ml-model-test-{uuid.uuid4().hex[:8]}")
+        name = f"flask-ml-model-test-{uuid.uuid4().hex[:8]}"
+        names.append(name)
         publish = ["--publish", f"127.0.0.1:{port}:{port}"]
-        container("run", "--detach", "--name", names[-1], *publish, *HARDENED, IMAGE, *command)
-        wait_until(lambda: answers(port))
-        return names[-1]
+        run_engine("run", "--detach", "--name", name, *publish, *HARDENED, IMAGE, *command)
+        wait_until(lambda: is_ready(port))
+        return name
 
     yield start
+
     for name in names:
-        container("rm", "--force", name)
+        run_engine("rm", "--force", name)
 
 
-def answers(port):
+def is_ready(port):
     try:
         return over_http(f"127.0.0.1:{port}", "GET", "/readyz").status == 200
-    except http.client.HTTPException:  # a published port accepts before anyone listens behind it
+    except http.client.HTTPException:  # a published port accepts before the service listens
         return False
 
 
-def check(name):
+def run_healthcheck(name):
     """Run the image's HEALTHCHECK in a container."""
-    [image] = json.loads(container("image", "inspect", IMAGE))
-    kind, *command = (image.get("Healthcheck") or image["Config"]["Healthcheck"])[
-        "Test"
-    ]  # as podman, as docker
+    image = inspect_image()
+    # podman has it at the top, docker in the configuration.
+    healthcheck = image.get("Healthcheck") or image["Config"]["Healthcheck"]
+    kind, *command = healthcheck["Test"]
     assert kind == "CMD"  # no shell
-    container("exec", name, *command)
+    run_engine("exec", name, *command)
 
 
-def test_the_entry_point_needs_no_shell():
-    [image] = json.loads(container("image", "inspect", IMAGE))
-    config = image["Config"]
+def test_image_starts_without_shell():
+    """The image starts gunicorn in exec form, as a numeric user, and exposes one port."""
+    config = inspect_image()["Config"]
     assert not config.get("Entrypoint")
     assert config["Cmd"] == ["gunicorn", "app:app"]
-    assert (config["User"], config["WorkingDir"], list(config["ExposedPorts"])) == (
-        "10001:10001",
-        "/app",
-        ["5000/tcp"],
-    )
+    assert config["User"] == "10001:10001"
+    assert config["WorkingDir"] == "/app"
+    assert list(config["ExposedPorts"]) == ["5000/tcp"]
 
 
-def test_only_the_named_files_are_inside_and_none_can_be_changed():
-    listed = "import os; [print(os.path.join(d, f), os.access(d, os.W_OK)) for d, _, fs in os.walk('.') for f in fs]"
-    files = dict(line.removeprefix("./").split() for line in inside(listed).splitlines())
-    named = {"app.py", "gunicorn.conf.py", "model.pkl", "model.json"}
-    rooms = {str(path.relative_to(ROOT)) for path in (ROOT / "serving").glob("*.py")}
-    assert {name for name in files if "__pycache__" not in name} == named | rooms
-    assert set(files.values()) == {"False"}
-    assert (
-        sum("__pycache__" in name for name in files) == len(rooms) + 2
-    )  # bytecode of each, and of those at the top
+def test_image_holds_read_only_program():
+    """The image holds the named files and their bytecode only, and none is writable."""
+    lines = run_python(LIST_FILES).splitlines()
+    writable = dict(line.removeprefix("./").split() for line in lines)
+    top = {"app.py", "gunicorn.conf.py", "model.pkl", "model.json"}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "serving").rglob("*.py")}
+    bytecode = [name for name in writable if "__pycache__" in name]
+    assert writable.keys() - set(bytecode) == top | modules
+    assert set(writable.values()) == {"False"}
+    assert len(bytecode) == len(modules) + 2  # of every module, and of the two at the top
 
 
-def test_no_tool_is_inside():
+def test_image_holds_no_tools():
+    """The image holds no compiler, no download tool and no test library."""
     programs = ["gcc", "cc", "make", "git", "curl", "pytest"]
-    assert inside(f"import shutil; print([x for x in {programs} if shutil.which(x)])") == "[]"
+    found = run_python(f"import shutil; print([x for x in {programs} if shutil.which(x)])")
+    assert found == "[]"
+
     modules = ["pip", "pytest", "hypothesis", "pandas", "yaml"]
-    assert (
-        inside(f"import importlib.util as u; print([x for x in {modules} if u.find_spec(x)])")
-        == "[]"
+    found = run_python(
+        f"import importlib.util as u; print([x for x in {modules} if u.find_spec(x)])"
     )
+    assert found == "[]"
 
 
-def test_the_contract_tests_pass_against_it(run):
-    run(5000)
-    tests = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *(ROOT / "tests" / name for name in ("api/test_routes.py", "protocols")),
-    ]
-    done = subprocess.run(
-        tests,
+def test_image_passes_api_tests(start_container):
+    """The tests of our own API and of the protocols pass against the image."""
+    start_container(5000)
+    folders = [ROOT / "tests" / name for name in ("api", "protocols")]
+    files = [path for folder in folders for path in sorted(folder.glob("test_*.py"))]
+    assert {path.name for path in files} >= {"test_routes.py"}
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *files],
         env=os.environ | {"SERVICE_URL": "http://127.0.0.1:5000"},
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stdout
+    assert result.returncode == 0, result.stdout
 
 
-def test_it_turns_healthy_by_its_own_check(run):
-    check(run(5000))
+def test_image_healthcheck_passes(start_container):
+    """The image's HEALTHCHECK passes when the service is ready."""
+    run_healthcheck(start_container(5000))
 
 
-def test_serve_is_what_sagemaker_says_and_answers_on_its_port(run):
-    name = run(8080, "serve")
+def test_serve_follows_sagemaker(start_container):
+    """With `serve` as argument the image answers on SageMaker's port, and stays healthy."""
+    name = start_container(8080, "serve")
     assert over_http("127.0.0.1:8080", "POST", "/predict", ARTICLE, JSON).body == ANSWER
-    check(name)
+    run_healthcheck(name)
 
 
-def test_stopping_it_under_load_loses_nothing_and_ends_with_0(run):
-    name = run(5000)
+def test_stopping_under_load_loses_nothing(start_container):
+    """SIGTERM under load loses no request, and the container ends with status 0."""
+    name = start_container(5000)
     clients = [Client("127.0.0.1:5000") for _ in range(4)]
     for client in clients:
         client.start()
     wait_until(lambda: all(len(client.answers) > 20 for client in clients))
-    container("kill", "--signal", "TERM", name)
+
+    run_engine("kill", "--signal", "TERM", name)
     for client in clients:
         client.join(30)
     assert [client.fault for client in clients] == [None] * 4
     assert {answer for client in clients for answer in client.answers} == {ANSWER}
-    assert container("wait", name) == "0"
+    assert run_engine("wait", name) == "0"

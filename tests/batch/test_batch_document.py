@@ -1,0 +1,40 @@
+"""docs/batch.md: its commands, run from top to bottom on a fresh copy."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from documentation import exchanges, run_commands
+from helpers import PROGRAM, ROOT, environment, free_port
+
+BIN = Path(sys.executable).parent
+
+
+def test_documented_commands_run_in_order(tmp_path):
+    """Each command of docs/batch.md works after those above it, and prints what is shown."""
+    for name in (*PROGRAM, "batch.py"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    before = set(tmp_path.iterdir())
+
+    install, *documented = exchanges("batch.md")
+    assert install[0] == "make install-batch"  # what runs this test has installed it
+    port = free_port()
+    commands = []
+    for command, _ in documented:
+        command = command.replace(".venv-batch/bin/", f"{BIN}/").replace("8786", port)
+        commands.append(command.replace("dask scheduler", f"dask scheduler --port {port}"))
+
+    wait = f"until (: </dev/tcp/localhost/{port}) 2>/dev/null; do sleep 0.1; done"
+    environ = environment(HOME=str(tmp_path.parent))
+    outputs = run_commands(commands, tmp_path, environ, {"dask scheduler": wait})
+
+    for (command, printed), output in zip(documented, outputs, strict=True):
+        if "batch.py" in command and "- -" not in command:
+            assert output.startswith("3 rows in "), command
+        else:
+            assert output == printed, command
+
+    created = {"flowers", "flowers.csv", "parts", "scored", "scored.csv", "scored.parquet"}
+    errors = {"scored.csv.errors.ndjson", "scored.parquet.errors.ndjson"}
+    assert {path.name for path in set(tmp_path.iterdir()) - before} == created | errors

@@ -1,0 +1,38 @@
+"""The Dockerfile and .dockerignore, read without building the image."""
+
+import re
+
+from helpers import ROOT
+from manifests import DIGEST, MAKEFILE, instructions
+
+
+def test_base_image_is_pinned_once():
+    """The base image is named once, by tag and digest."""
+    base, *others, shipped = instructions("FROM")
+    pattern = rf"docker\.io/library/python:3\.\d+-slim-trixie@{DIGEST.pattern} AS python"
+    assert re.fullmatch(pattern, base)
+    assert shipped == "python"  # `docker build .` builds the last stage
+    # One line for whoever updates the base.
+    assert all(re.fullmatch(r"(python|build) AS [a-z-]+", stage) for stage in others)
+
+
+def test_image_starts_gunicorn_without_shell():
+    """The image starts gunicorn in exec form, as `make run` does."""
+    assert instructions("CMD")[-1] == '["gunicorn", "app:app"]'
+    assert "\texec $(BIN)/gunicorn app:app\n" in MAKEFILE
+
+
+def test_dockerignore_allows_copied_files_only():
+    """The image gets only what .dockerignore allows, and COPY uses all of it."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    ignored, *allowed = [line for line in lines if not line.startswith("#")]
+    assert ignored == "*"
+
+    copied = set()
+    for arguments in instructions("COPY"):
+        if "--from" not in arguments:
+            *sources, _ = arguments.split()
+            copied.update(sources)
+
+    assert {line.removeprefix("!").removesuffix("/**/*.py") for line in allowed} == copied
+    assert all((ROOT / name).exists() for name in copied)

@@ -1,0 +1,76 @@
+"""The locks hold what pyproject.toml declares, with hashes, and agree with each other."""
+
+import re
+
+from helpers import ROOT
+from manifests import PROJECT
+
+GROUPS = PROJECT["dependency-groups"]
+
+LOCKS = ("requirements.txt", *sorted(path.name for path in (ROOT / "requirements").iterdir()))
+
+
+def read_lock(name):
+    path = ROOT / name
+    return (path if path.exists() else ROOT / "requirements" / name).read_text()
+
+
+def pinned_versions(name):
+    """Return the version of each package in a lock; each must have a hash."""
+    versions = {}
+    for requirement in re.split(r"\n(?=[a-z0-9])", read_lock(name)):
+        if match := re.match(r"([a-z0-9-]+)==([^ ;\\]+)", requirement):
+            assert re.search(r"--hash=sha256:[0-9a-f]{64}", requirement), requirement
+            versions[match[1]] = match[2]
+
+    return versions
+
+
+def package_names(requirements):
+    return {re.match("[a-z0-9-]+", requirement)[0] for requirement in requirements}
+
+
+def test_locks_hold_declared_packages():
+    """Every declared package is in the lock of its group."""
+    serving = pinned_versions("requirements.txt")
+    registry = pinned_versions("registry.txt")
+    registry_dev = pinned_versions("registry-dev.txt")
+    assert package_names(PROJECT["project"]["dependencies"]) <= serving.keys()
+    assert set(GROUPS["dev"]) <= pinned_versions("dev.txt").keys()
+    assert package_names(GROUPS["registry"]) <= registry.keys()
+    assert package_names(GROUPS["registry-dev"]) <= registry_dev.keys()
+    assert set(GROUPS["batch"]) <= pinned_versions("batch.txt").keys()
+    assert set(GROUPS["bench"]) <= pinned_versions("bench.txt").keys()
+
+
+def test_locks_agree_on_versions():
+    """What serves has the same version in every lock that contains it."""
+    serving = pinned_versions("requirements.txt").items()
+    registry = pinned_versions("registry.txt").items()
+    batch = pinned_versions("batch.txt")
+    development = pinned_versions("dev.txt")
+    assert serving <= development.items()
+    assert serving <= registry <= pinned_versions("registry-dev.txt").items()
+    assert serving <= batch.items() <= pinned_versions("bench.txt").items()
+    # `make test-batch` installs both.
+    assert all(development.get(name, version) == version for name, version in batch.items())
+
+
+def test_locks_name_no_index():
+    """No lock contains an address, and each says how it was made."""
+    assert set(LOCKS) >= {"requirements.txt", "dev.txt", "clients.txt", "registry.txt"}
+    assert set(LOCKS) >= {"registry-dev.txt", "batch.txt", "bench.txt"}
+    for name in LOCKS:
+        text = read_lock(name)
+        assert "://" not in text
+        assert "--index-url" not in text
+        assert "make lock" in text
+
+
+def test_service_installs_no_tools():
+    """What serves contains no tool, no package of the batch, and at most 20 packages."""
+    serving = pinned_versions("requirements.txt").keys()
+    assert not serving & set(GROUPS["dev"])
+    assert not serving & (set(GROUPS["batch"]) - {"threadpoolctl"})  # scikit-learn needs that one
+    assert not serving & {"pandas", "mlflow-skinny", "boto3", "pip", "setuptools"}
+    assert len(serving) <= 20

@@ -1,0 +1,26 @@
+"""docs/api.md: the routes and the limits, compared with the code."""
+
+from app import create_app
+from documentation import DOCUMENTS, quoted, table
+from manifests import gunicorn_settings
+from serving.server.http11 import MAX_HEADER_BYTES, MAX_HEADER_FIELDS
+
+API = DOCUMENTS["api.md"]
+
+
+def test_tables_list_every_route():
+    """The two tables of routes have every route, once."""
+    routes = []
+    for rule in create_app().url_map.iter_rules():
+        routes += [f"{method} {rule.rule}" for method in rule.methods - {"HEAD", "OPTIONS"}]
+
+    rows = table("api.md", "Our own routes") + table("api.md", "Platform protocols")
+    assert sorted(name for row in rows for name in quoted(row[0])) == sorted(routes)
+
+
+def test_limits_match_server():
+    """The time and size limits are those of gunicorn and of the worker."""
+    timeout = gunicorn_settings()["timeout"]
+    assert f"| The request took more than {timeout} s to arrive |" in API
+    kib = MAX_HEADER_BYTES // 1024
+    assert f"More than {kib} KiB or {MAX_HEADER_FIELDS} fields of headers" in API

@@ -1,0 +1,86 @@
+"""docs/operations.md: timeline, alerts and limits, compared with manifests and code."""
+
+import re
+
+import yaml
+
+from documentation import DOCUMENTS, flat_text, quoted, table
+from helpers import ROOT
+from manifests import ALERTS, container_variable, gunicorn_settings, service_container, service_pod
+from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
+from serving.server.http11 import MAX_BUFFERED_BYTES
+from serving.server.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS
+
+OPERATIONS = flat_text("operations.md")
+
+
+def test_timeline_matches_manifests():
+    """The timeline of a shutdown has the times of the manifests and of gunicorn."""
+    wait = service_container()["lifecycle"]["preStop"]["sleep"]["seconds"]
+    graceful_timeout = gunicorn_settings()["graceful_timeout"]
+    grace_period = service_pod()["terminationGracePeriodSeconds"]
+    rows = table("operations.md", "Shutdown")
+    assert [int(second) for second, _ in rows] == [0, wait, wait + graceful_timeout, grace_period]
+    assert f"`preStop` waits {wait} s" in rows[0][1]
+    assert f"`graceful_timeout`, {graceful_timeout} s" in rows[2][1]
+
+
+def test_alerts_match_rules():
+    """The table of alerts has every alert, with its numbers and its duration."""
+    rows = {quoted(name)[0]: text for name, text in table("operations.md", "Metrics and alerts")}
+    assert rows.keys() == ALERTS.keys()
+
+    for name, alert in ALERTS.items():
+        condition, duration = rows[name].rsplit(", for ", 1)
+        assert duration == alert["for"]
+        numbers = set(re.findall(r"(?<![\w.])[0-9.]+(?![\w.])", condition)) - {"15"}
+        for number in numbers:
+            assert re.search(rf"(?<![\w.]){number}(?![\w.])", alert["expr"]), name
+
+    assert "[15m]" in ALERTS["MlModelNoTraffic"]["expr"]
+
+
+def test_metrics_port_matches_container():
+    """The document names the port of the metrics."""
+    ports = {port["name"]: port["containerPort"] for port in service_container()["ports"]}
+    assert f"a separate port, {ports['metrics']}." in OPERATIONS
+
+
+def test_drift_limits_match_code():
+    """The document names the limits of the drift verdict."""
+    assert f"`too few rows` below {MIN_ROWS} rows" in OPERATIONS
+    assert f"above both the critical value and {MIN_PSI}, else" in OPERATIONS
+    assert "by chance one time in twenty" in OPERATIONS
+    assert SIGNIFICANCE_LEVEL == 1 / 20
+
+
+def test_client_limits_match_server():
+    """The document names the limits of the worker."""
+    settings = gunicorn_settings()
+    mib = MAX_BUFFERED_BYTES // 2**20
+    assert f"{settings['worker_connections']} clients a worker and {mib} MiB" in OPERATIONS
+    assert f"A request has {settings['timeout']} s to arrive" in OPERATIONS
+
+    kib = MAX_INLINE_BODY_BYTES // 1024
+    milliseconds = SLOW_REQUEST_SECONDS * 1000
+    slow = f"Bodies above {kib} KiB, and paths that take more than {milliseconds:.0f} ms"
+    assert slow in OPERATIONS
+    assert f"by {settings['threads']} threads a worker" in OPERATIONS
+
+
+def test_secret_matches_container():
+    """The command that creates the keys names the secret that the container reads."""
+    secret = container_variable("API_KEYS")["valueFrom"]["secretKeyRef"]
+    command = f"create secret generic {secret['name']} --from-literal={secret['key']}="
+    assert command in DOCUMENTS["operations.md"]
+
+
+def test_namespaces_match_network_policy():
+    """The document names the namespaces that the network policy admits."""
+    policy = yaml.safe_load((ROOT / "k8s/base/networkpolicy.yaml").read_text())
+    callers, scrapers = (
+        rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+        for rule in policy["spec"]["ingress"]
+    )
+    sentence = f"the namespace `{callers}` to the service, and `{scrapers}` to the metrics port"
+    assert sentence in OPERATIONS
