@@ -14,7 +14,8 @@ from werkzeug.routing import Rule
 
 from serving import __version__
 from serving.api.http import CSV, JSON, current_model, iter_public_routes, json_response
-from serving.protocols.open_inference import InferRequest, InferResponse, TensorMetadata
+from serving.protocols.open_inference_codec import InferRequest, InferResponse
+from serving.protocols.open_inference_tensors import TensorMetadata
 from serving.protocols.routes import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
 
 SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"

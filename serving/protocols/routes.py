@@ -24,7 +24,7 @@ from serving.api.http import (
 from serving.api.schemas import RowDecoder, TabularDecoder
 from serving.model.model import Model
 from serving.monitoring.telemetry import PID_COLUMN, current_request
-from serving.protocols.open_inference import InferCodec
+from serving.protocols.open_inference_codec import InferCodec
 
 VERTEX_AI_PREDICT_RULE = "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"  # where AIP_..._ROUTE is not set
 PROBE_PATHS = {

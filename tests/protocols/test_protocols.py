@@ -408,9 +408,9 @@ LIES = {  # an input's members, the bytes behind the JSON, and what is then told
     "size too large": ({"parameters": {"binary_data_size": 33}}, 33, "Expected 32 bytes for FP32"),
     "size negative": ({"parameters": {"binary_data_size": -32}}, 32, "Expected 32 bytes for FP32"),
     "size a string": ({"parameters": {"binary_data_size": "32"}}, 32, "Expected `int`, got `str`"),
-    "bytes missing": ({}, 31, "got 32 of 31 that are left"),
-    "bytes too many": ({}, 33, "Expected 32 bytes behind the JSON, got 33"),
-    "nothing behind": ({}, 0, "got 32 of 0 that are left"),
+    "bytes missing": ({}, 31, "got 32 with 31 bytes left"),
+    "bytes too many": ({}, 33, "Expected 32 bytes of binary data after the JSON, got 33"),
+    "nothing behind": ({}, 0, "got 32 with 0 bytes left"),
     "data as well": ({"data": ROWS}, 32, "Expected either data or parameters.binary_data_size"),
     "negative shape": ({"shape": [-2, -4]}, 32, "Expected `int` >= 1"),
     "empty shape": ({"shape": []}, 32, "Expected `array` of length >= 1"),
@@ -454,7 +454,7 @@ def test_a_binary_number_that_is_none_is_400(call, value):
 def test_a_json_length_that_lies_is_400(call, length):
     headers = JSON | {"Inference-Header-Content-Length": length.encode().decode("latin-1")}
     answer = call("POST", V2.path, V2.body(json.dumps(ROWS), ROWS), headers)
-    assert_refused(answer, V2, 400, "Expected a JSON of at most the body's [0-9]+ bytes")
+    assert_refused(answer, V2, 400, "Expected a JSON length of at most the body's [0-9]+ bytes")
 
 
 def test_a_json_length_that_cuts_the_json_is_400(call):
@@ -487,10 +487,10 @@ def test_data_that_is_not_as_its_shape_or_datatype_says_is_400(call, members, te
 @pytest.mark.parametrize(
     ("members", "text"),
     [
-        ({"inputs": []}, "Expected one input, or 4 that are named after the features, got 0"),
+        ({"inputs": []}, "Expected one input, or 4 inputs named after the features, got 0"),
         (
             {"inputs": [an_input()] * 2},
-            "Expected one input, or 4 that are named after the features, got 2",
+            "Expected one input, or 4 inputs named after the features, got 2",
         ),
         (
             {"outputs": [{"name": "x"}]},
