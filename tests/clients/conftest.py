@@ -1,25 +1,32 @@
-"""A real gunicorn of `.venv`, for clients that live in an environment of their own, and a record of what they found."""
+"""A real gunicorn of `.venv` for clients in an environment of their own, and the table of results.
+
+`make test-clients` runs these tests. Nothing of ours is between a client and the service.
+"""
 
 import json
 import os
+import queue
 import re
 import subprocess
 import threading
-import time
 import urllib.request
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-FOUND = []  # contract, client, what was tried, whether it went well
+from clients.examples import ROOT
+
+START_TIMEOUT_SECONDS = 30
+STOP_TIMEOUT_SECONDS = 40
+LISTENING = re.compile("Listening at: http://[0-9.]+:([0-9]+)")
+
+RESULTS = []  # rows of the documented table: protocol, client, what was tried, yes or no
 
 
 @pytest.fixture(scope="session")
 def address():
-    """Return host and port of a real gunicorn, which must end with status 0."""
-    service = subprocess.Popen(
+    """Return host and port of a real gunicorn, which must end with status 0 and log no error."""
+    process = subprocess.Popen(
         [ROOT / ".venv/bin/gunicorn", "app:app"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PORT": "0"},
@@ -27,50 +34,63 @@ def address():
         text=True,
     )
     log = []
-    reader = threading.Thread(
-        target=lambda: [log.append(line) for line in service.stderr], daemon=True
-    )
+    ports = queue.SimpleQueue()
+
+    def read_log():
+        for line in process.stderr:
+            log.append(line)
+            if match := LISTENING.search(line):
+                ports.put(match[1])
+        ports.put(None)
+
+    reader = threading.Thread(target=read_log, daemon=True)
     reader.start()
-    deadline = time.monotonic() + 30
-    while not (port := re.search(r"Listening at: http://[0-9.]+:([0-9]+)", "".join(log))):
-        assert service.poll() is None and time.monotonic() < deadline, log
-        time.sleep(0.05)
-    yield f"127.0.0.1:{port[1]}"
-    service.terminate()
-    assert service.wait(40) == 0
+    port = ports.get(timeout=START_TIMEOUT_SECONDS)
+    assert port, "".join(log)
+    yield f"127.0.0.1:{port}"
+
+    process.terminate()
+    assert process.wait(STOP_TIMEOUT_SECONDS) == 0
     reader.join()
-    service.stderr.close()
-    assert not re.search("Traceback|ERROR", "".join(log)), log
+    process.stderr.close()
+    assert not re.search("Traceback|ERROR", "".join(log)), "".join(log)
 
 
 @pytest.fixture(scope="session")
-def told(address):
-    """Return what the service says of itself."""
-    return json.load(urllib.request.urlopen(f"http://{address}/"))["model"]
+def model(address):
+    """Return name, version, features and classes of the model that the service reports."""
+    with urllib.request.urlopen(f"http://{address}/") as response:
+        return json.load(response)["model"]
 
 
-def claim(contract, client, what):
-    """Mark a test as a line of the README's table."""
-    return pytest.mark.claim(contract, client, what)
+@pytest.fixture(scope="session")
+def results():
+    """Return the rows of the documented table, so far."""
+    return RESULTS
 
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "claim(contract, client, what): a line of the README's table"
+        "markers", "claim(protocol, client, what): a row of the documented table of clients"
     )
+
+
+def pytest_collection_modifyitems(items):
+    """Run the comparison with the documented table last."""
+    items.sort(key=lambda item: item.path.name == "test_documented_table.py")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    if call.when == "call" and (mark := item.get_closest_marker("claim")):
-        contract, client, what = mark.args
-        FOUND.append(
-            (contract, f"{client} {version(client)}", what, "yes" if report.passed else "no")
-        )
+    claim = item.get_closest_marker("claim")
+    if claim and call.when == "call":
+        protocol, client, what = claim.args
+        passed = "yes" if report.passed else "no"
+        RESULTS.append((protocol, f"{client} {version(client)}", what, passed))
     return report
 
 
 def pytest_terminal_summary(terminalreporter):
-    for line in FOUND:
-        terminalreporter.write_line(f"| {' | '.join(line)} |")
+    for row in RESULTS:
+        terminalreporter.write_line(f"| {' | '.join(row)} |")
