@@ -40,15 +40,9 @@ from serving.model.model import Model
 from serving.model.storage import load_model
 from serving.monitoring.prometheus import MetricsRegistry
 from serving.monitoring.telemetry import Request, Telemetry, current_request
-from serving.protocols.routes import (
-    PROBE_PATHS,
-    NameConverter,
-    ProtocolDecoders,
-    error_body,
-    instances,
-    ping,
-    protocols_blueprint,
-)
+from serving.protocols import PROTOCOLS, error_body
+from serving.protocols.model_path import NameConverter
+from serving.protocols.protocol import Protocol
 
 SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # where it unpacks a model's archive
 # An environment variable of the same name goes before each, and an argument of create_app before that.
@@ -115,20 +109,18 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
     app.extensions["predict"] = PredictDecoder(model, rows)
     app.extensions["feedback"] = FeedbackDecoder(model)
     app.extensions["api_keys"] = parse_api_keys(app.config["API_KEYS"])
-    app.extensions["contracts"] = ProtocolDecoders(model, rows)
+    app.extensions["rows"] = rows
+    app.extensions["decoders"] = {}
     app.url_map.converters["default"] = NameConverter
-    # Before our own: where Vertex AI is told to use one of our paths, it is Vertex AI that asks there.
-    for name, view, method in (
-        ("AIP_HEALTH_ROUTE", ping, "GET"),
-        ("AIP_PREDICT_ROUTE", instances, "POST"),
-    ):
-        if route := app.config[name]:
-            if not re.fullmatch("/[A-Za-z0-9/._:~-]*", route):
-                raise ConfigurationError(f"{name}: expected a path, got {route!r}")
-            app.add_url_rule(route, f"platforms.{view.__name__}", view, methods=[method])
-    probes = app.extensions["probes"] = PROBE_PATHS | {app.config["AIP_HEALTH_ROUTE"]}
+    probes = {"/healthz", "/readyz"}
+    for protocol in PROTOCOLS:
+        probes |= protocol.probe_rules
+        add_configured_routes(app, protocol)
+    probes.add(app.config["AIP_HEALTH_ROUTE"])
+    app.extensions["probes"] = probes
     app.register_blueprint(api)
-    app.register_blueprint(protocols_blueprint)
+    for protocol in PROTOCOLS:
+        app.register_blueprint(protocol.blueprint)
     app.register_blueprint(docs)
     routes: dict[str, set[str]] = {}
     for rule in app.url_map.iter_rules():
@@ -144,6 +136,18 @@ def create_app(before: Flask | None = None, **overrides: Any) -> Flask:
         InvalidInput, lambda error: handle_http_exception(BadRequest(str(error)))
     )
     return app
+
+
+def add_configured_routes(app: Flask, protocol: Protocol) -> None:
+    """Add the routes whose paths are settings. Raises ConfigurationError."""
+    for route in protocol.configured_routes:
+        path = app.config[route.setting]
+        if not path:
+            continue
+        if not re.fullmatch("/[A-Za-z0-9/._:~-]*", path):
+            raise ConfigurationError(f"{route.setting}: expected a path, got {path!r}")
+        endpoint = f"{protocol.blueprint.name}.{route.view.__name__}"
+        app.add_url_rule(path, endpoint, route.view, methods=[route.method])
 
 
 def reload_app(app: Flask) -> Flask:

@@ -14,9 +14,15 @@ from werkzeug.routing import Rule
 
 from serving import __version__
 from serving.api.http import CSV, JSON, current_model, iter_public_routes, json_response
+from serving.protocols import PROTOCOLS, error_body
+from serving.protocols.azure_ml import build_score_decoder
+from serving.protocols.decoders import current_decoder
+from serving.protocols.kserve_v1 import build_instances_decoder
+from serving.protocols.model_path import model_name
+from serving.protocols.open_inference import OCTET_STREAM
 from serving.protocols.open_inference_codec import InferRequest, InferResponse
 from serving.protocols.open_inference_tensors import TensorMetadata
-from serving.protocols.routes import OCTET_STREAM, PROBE_PATHS, current_decoders, error_body
+from serving.protocols.sagemaker_mlflow import build_invocations_decoder
 
 SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
 DOCS_HTML = """<!doctype html>
@@ -50,7 +56,7 @@ def openapi() -> Response:
 @docs.get("/docs")
 def page() -> Response:
     """Try the routes in a browser."""
-    text = DOCS_HTML.format(title=f"{current_decoders().name} {current_model().version}")
+    text = DOCS_HTML.format(title=f"{model_name(current_model())} {current_model().version}")
     return Response(
         text, mimetype="text/html", headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY}
     )
@@ -82,10 +88,10 @@ RESPONSE_TYPES: dict[str, Any] = {
     "readyz": {"status": str, "reload": str | UnsetType},
     "drift": dict[str, Any],
     "openapi": dict[str, Any],
-    "server": {"name": str, "version": str, "extensions": list[str]},
-    "live": {"live": bool},
-    "ready": {"live": bool, "ready": bool},
-    "metadata": {
+    "server_metadata": {"name": str, "version": str, "extensions": list[str]},
+    "server_live": {"live": bool},
+    "server_ready": {"live": bool, "ready": bool},
+    "model_metadata": {
         "name": str,
         "versions": list[str],
         "platform": str,
@@ -93,33 +99,36 @@ RESPONSE_TYPES: dict[str, Any] = {
         "outputs": list[TensorMetadata],
     },
     "model_ready": {"name": str, "ready": bool},
-    "infer": InferResponse,
-    "models": {"models": list[str]},
-    "status": {"name": str, "ready": bool, "model_version_status": list[dict[str, Any]]},
-    "instances": {"predictions": Values},
+    "model_infer": InferResponse,
+    "list_models": {"models": list[str]},
+    "model_status": {"name": str, "ready": bool, "model_version_status": list[dict[str, Any]]},
+    "predict_instances": {"predictions": Values},
+    "vertex_ai_predict": {"predictions": Values},
     "invocations": dict[str, Values] | Values,
     "execution_parameters": {
         "MaxConcurrentTransforms": int,
         "BatchStrategy": str,
         "MaxPayloadInMB": int,
     },
-    "score": Values,
+    "azure_score": Values,
 }
 TEXT_PLAIN = "text/plain"
 NON_JSON_RESPONSES = {
     "metrics": TEXT_PLAIN,
     "page": "text/html",
     "asset": "*/*",
-    "ping": TEXT_PLAIN,
-    "version": TEXT_PLAIN,
+    "readiness": TEXT_PLAIN,
+    "vertex_ai_readiness": TEXT_PLAIN,
+    "model_version": TEXT_PLAIN,
 }
-NON_JSON_RESPONSES |= {"invocations": CSV, "infer": OCTET_STREAM}
+NON_JSON_RESPONSES |= {"invocations": CSV, "model_infer": OCTET_STREAM}
 READINESS_VIEWS = {
     "readyz",
-    "ready",
+    "server_ready",
     "model_ready",
-    "status",
-    "ping",
+    "model_status",
+    "readiness",
+    "vertex_ai_readiness",
 }  # the views that try the model
 
 
@@ -129,14 +138,16 @@ def build_document() -> dict[str, Any]:
     row = model.card.reference[0].features if model.card else [0.0] * model.n_features
     tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP64", "data": row}
     truth: Any = extensions["feedback"].classes[:1]
+    instances = (current_decoder(build_instances_decoder).request, {"instances": [row]})
     # Of each view that takes a body, its type and an example.
     request_bodies = {
         "predict": (extensions["predict"].request, {"features": row}),
         "feedback": (extensions["feedback"].request, {"prediction": truth, "actual": truth}),
-        "infer": (InferRequest, {"inputs": [tensor]}),
-        "instances": (current_decoders().instances.request, {"instances": [row]}),
-        "invocations": (current_decoders().invocations.request, {"instances": [row]}),
-        "score": (current_decoders().score.request, {"data": [row]}),
+        "model_infer": (InferRequest, {"inputs": [tensor]}),
+        "predict_instances": instances,
+        "vertex_ai_predict": instances,
+        "invocations": (current_decoder(build_invocations_decoder).request, {"instances": [row]}),
+        "azure_score": (current_decoder(build_score_decoder).request, {"data": [row]}),
     }
     types = [kind for kind, _ in request_bodies.values()] + [
         _response_type(name, kind) for name, kind in RESPONSE_TYPES.items()
@@ -168,7 +179,7 @@ def build_document() -> dict[str, Any]:
         )
     result: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": current_decoders().name, "version": __version__},
+        "info": {"title": model_name(current_model()), "version": __version__},
         "paths": paths,
         "components": {"schemas": components},
     }
@@ -180,14 +191,11 @@ def build_document() -> dict[str, Any]:
 
 def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str, Any]:
     """Return what is said of one method of one path."""
-    summary, _, protocols = (
-        (current_app.view_functions[rule.endpoint].__doc__ or "")
-        .strip()
-        .rstrip(".")
-        .partition(" (")
-    )
+    summary = (current_app.view_functions[rule.endpoint].__doc__ or "").strip().rstrip(".")
+    titles = {protocol.blueprint.name: protocol.title for protocol in PROTOCOLS}
+    title = titles.get(rule.endpoint.partition(".")[0])
     kinds: dict[str, Any] = {
-        "model": {"enum": [current_decoders().name]},
+        "model": {"enum": [model_name(current_model())]},
         "version": {"enum": [current_model().version]},
     }
     kinds["file"], any_name = {"enum": SWAGGER_UI_ASSETS}, {"pattern": "^[^/:]+$"}
@@ -200,9 +208,9 @@ def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str
     }
     statuses = {
         400: takes,
-        401: rule.rule not in PROBE_PATHS or method == "POST",
+        401: rule.rule not in current_app.extensions["probes"] or method == "POST",
         404: rule.arguments,
-        406: takes and protocols,
+        406: takes and title,
         413: takes,
         415: takes,
         431: rule.rule == "/score",
@@ -228,7 +236,7 @@ def build_operation(rule: Rule, method: str, takes: Any, tells: Any) -> dict[str
     return {
         "operationId": re.sub(r"\W+", "_", f"{method}{rule.rule}").strip("_").lower(),
         "summary": summary,
-        "tags": [re.split("[,)]", protocols)[0] or "Our own"],
+        "tags": [title or "Our own"],
         "parameters": parameters,
         "responses": {"200": {"description": "OK", "content": tells}} | responses,
     } | ({"requestBody": {"required": True, "content": takes}} if takes else {})

@@ -27,7 +27,7 @@ from manifests import (
     series,
 )
 from serving.monitoring.drift import assess_drift, chi2_bound, smoothed_shares
-from serving.protocols.routes import PROBE_PATHS, VERTEX_AI_PREDICT_RULE
+from serving.protocols.kserve_v1 import VERTEX_AI_PREDICT_RULE
 
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 GROUPS = RULE["groups"] + CANARY["groups"]
@@ -35,7 +35,8 @@ RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "re
 
 
 def test_traffic_is_what_is_scored_and_not_what_probes():
-    rules = list(create_app().url_map.iter_rules())
+    app = create_app()
+    rules = list(app.url_map.iter_rules())
     scored = {rule.rule for rule in rules if "POST" in rule.methods} - {"/feedback"}
     alerts, board = (
         (MONITORING / "prometheusrule.yaml").read_text(),
@@ -44,7 +45,8 @@ def test_traffic_is_what_is_scored_and_not_what_probes():
     [excluded] = set(re.findall(r'route!~\\?"([^"\\]+)', alerts + board))
     assert all(
         re.fullmatch(excluded, route)
-        for route in PROBE_PATHS - {VERTEX_AI_PREDICT_RULE} | {"/metrics", "/drift"}
+        for route in app.extensions["probes"] - {VERTEX_AI_PREDICT_RULE, ""}
+        | {"/metrics", "/drift"}
     )
     assert not any(re.fullmatch(excluded, route) for route in scored)
     [counted] = re.findall(

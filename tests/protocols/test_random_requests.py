@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app import DEFAULTS, create_app
 from endpoints import CSV, KSERVE_V1, OPEN_INFERENCE
 from helpers import JSON, NAMES, in_process
+from serving.protocols.open_inference_codec import InferCodec
 from tensors import BINARY_DTYPES
 
 MAX_MEMORY_GROWTH_KB = 64 * 1024
@@ -89,7 +90,7 @@ def test_binary_tensor_round_trip(n_rows, data):
         "parameters": {"binary_data_size": rows.nbytes},
     }
     body = msgspec.json.encode({"inputs": [tensor]})
-    decoded, _ = APP.extensions["contracts"].infer.decode(body + rows.tobytes(), str(len(body)))
+    decoded, _ = InferCodec(APP.extensions["model"]).decode(body + rows.tobytes(), str(len(body)))
     np.testing.assert_array_equal(decoded, rows)
 
 
