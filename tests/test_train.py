@@ -23,11 +23,11 @@ from serving.model.card import ModelCard
 from serving.model.storage import load_model
 
 # Names for OPENBLAS_CORETYPE, from the plainest to the most different instruction set.
-BLAS_KERNELS = ("Prescott", "Haswell", "SkylakeX", "ARMV8", "NEOVERSEN1")
+BLAS_KERNELS = ("Nehalem", "Haswell", "SkylakeX", "ARMV8", "NEOVERSEN1")
 PROBE_BLAS_KERNEL = """
 import json, numpy, threadpoolctl
 numpy.ones((64, 64)) @ numpy.ones((64, 64))
-print(json.dumps([library.get("architecture") for library in threadpoolctl.threadpool_info()]))
+print(json.dumps([library.get("architecture", "") for library in threadpoolctl.threadpool_info()]))
 """
 
 
@@ -76,8 +76,10 @@ def selectable_kernels():
             text=True,
             timeout=60,
         )
-        # An instruction that the processor does not have ends the program.
-        if result.returncode == 0 and kernel in json.loads(result.stdout):
+        if result.returncode != 0:
+            continue  # the processor does not have an instruction of the kernel
+        selected = [name.lower() for name in json.loads(result.stdout)]
+        if kernel.lower() in selected:
             kernels.append(kernel)
     return kernels
 
