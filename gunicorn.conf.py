@@ -16,7 +16,7 @@ from gunicorn.glogging import Logger  # noqa: E402
 from serving.api.service import service_of  # noqa: E402
 from serving.config import ConfigurationError, Settings  # noqa: E402
 from serving.model.errors import ModelError  # noqa: E402
-from serving.monitoring.telemetry import logging_config  # noqa: E402
+from serving.monitoring.request_log import logging_config  # noqa: E402
 
 wsgi_app = "app:app"
 
@@ -75,7 +75,7 @@ logconfig_dict = logging_config(loglevel.upper(), sys.stderr.isatty())
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for it
-    """gunicorn's, but for its line a request: serving/monitoring/telemetry.py writes that, with what only it knows."""
+    """gunicorn's, but for its line a request: serving/monitoring/request_log.py writes it, with what only it knows."""
 
     def access(self, *_: Any) -> None:
         """Write nothing."""

@@ -7,7 +7,7 @@ from werkzeug.exceptions import NotFound, Unauthorized
 
 from serving.api.routing import ADMIN_PATHS
 from serving.api.service import current_service
-from serving.monitoring.telemetry import Request, current_request
+from serving.monitoring.request_log import Request, current_request
 
 
 def authorize() -> None:

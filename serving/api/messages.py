@@ -14,7 +14,7 @@ from werkzeug.exceptions import (
 from serving.api.service import current_service
 from serving.model.errors import ModelError
 from serving.model.model import Array, Floats
-from serving.monitoring.telemetry import Request, current_request
+from serving.monitoring.request_log import Request, current_request
 
 CSV = "text/csv"
 JSON = "application/json"

@@ -7,7 +7,7 @@ import flask
 from flask import Flask
 from werkzeug.routing import BaseConverter, MapAdapter, Rule
 
-from serving.monitoring.telemetry import Request
+from serving.monitoring.request_log import Request
 
 IMPLICIT_METHODS = {"HEAD", "OPTIONS"}  # Flask adds these
 ADMIN_PATHS = {"/metrics", "/drift"}  # served by METRICS_PORT alone, if it is set

@@ -1,168 +1,216 @@
-"""The counts of serving/monitoring/telemetry.py as Prometheus reads them."""
+"""Prometheus metrics, from the counters of all workers."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import product
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
-from serving.monitoring.drift import Floats, chi2_bound, smoothed_shares
-from serving.monitoring.telemetry import (
-    DURATION_BUCKETS,
-    FIRST_FEEDBACK_COLUMN,
-    IN_FLIGHT_COLUMN,
-    PID_COLUMN,
-    Telemetry,
-)
+from serving.monitoring.counters import DURATION_BUCKETS
+from serving.monitoring.drift import chi2_bound, smoothed_shares
+from serving.monitoring.telemetry import Telemetry
+
+ALWAYS_EXPOSED_STATUSES = (200, 500)
+DRIFT_BOUND_HELP = "Bound that PSI / (1/rows + 1/reference rows) exceeds by chance"
+
+Sample = tuple[dict[str, str], float]  # labels and value
 
 
 class MetricsRegistry(CollectorRegistry):
-    """Every metric of one service, whichever of its workers is asked."""
+    """Every metric of one service, the same from each of its workers."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         super().__init__()
         self.telemetry = telemetry
-        self.version = {"model_version": telemetry.version}
+        self.version = {"model_version": telemetry.model_version}
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics and their content type, in the format that an Accept header asks for."""
+        """Return the metrics and their content type, in the format that `accept` prefers."""
         encode, content_type = choose_encoder(accept)
         return encode(self), content_type
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric with its samples."""
-        yield from self._http_metrics(self.telemetry.http_counters.sum(axis=0))
-        yield from self._prediction_metrics(self.telemetry.rows.sum(axis=0))
-        yield from self._reference_metrics()
+        yield self._requests_metric()
+        yield self._durations_metric()
+        yield from self._prediction_metrics()
+        yield from self._model_metrics()
+        yield from self._feature_reference_metrics()
+        yield from self._class_reference_metrics()
         yield from self._process_metrics()
 
-    def _http_metrics(self, total: Floats) -> Iterator[Metric]:
-        served = self.telemetry
-        yield make_metric(
-            "counter",
-            "http_requests",
-            "Requests answered",
-            (
-                ({"method": method, "route": route, "status": str(status)}, total[cell])
-                for (route, method, status), cell in served.requests.items()
-                # A series must be there before its first request, or `increase` misses that; but not all that might be.
-                if total[cell] or (method in served.routes.get(route, ()) and status in (200, 500))
-            ),
-        )
-        durations = HistogramMetricFamily(
-            "http_request_duration_seconds", "Time to answer a request", labels=["route"]
+    def _requests_metric(self) -> Metric:
+        requests = self.telemetry.requests
+        samples = []
+        for (route, method, status), count in requests.requests():
+            # `increase` misses the first request of a new series. So the usual series are there
+            # from the start, but not all that are possible.
+            is_route_method = method in requests.methods_by_route.get(route, ())
+            if count or (is_route_method and status in ALWAYS_EXPOSED_STATUSES):
+                labels = {"method": method, "route": route, "status": str(status)}
+                samples.append((labels, count))
+        return make_metric("counter", "http_requests", "HTTP requests", samples)
+
+    def _durations_metric(self) -> Metric:
+        requests = self.telemetry.requests
+        metric = HistogramMetricFamily(
+            "http_request_duration_seconds", "HTTP request duration in seconds", labels=["route"]
         )
         bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
-        for route, start in served.duration_columns.items():
-            *counts, seconds = total[start : start + len(bounds) + 1].tolist()
-            if not any(counts) and "POST" not in served.routes.get(route, {"POST"}):
-                continue  # of all that describes and probes, those that someone asks
-            durations.add_metric(
-                [route], list(zip(bounds, np.cumsum(counts), strict=True)), seconds
-            )
-        yield durations
+        for durations in requests.durations():
+            # A route without POST describes or probes; it is left out until it is requested.
+            is_probe = "POST" not in requests.methods_by_route.get(durations.route, {"POST"})
+            if is_probe and not durations.bucket_counts.any():
+                continue
+            cumulative_counts = np.cumsum(durations.bucket_counts).tolist()
+            buckets = list(zip(bounds, cumulative_counts, strict=True))
+            metric.add_metric([durations.route], buckets, durations.total_seconds)
+        return metric
 
-    def _prediction_metrics(self, total: Floats) -> Iterator[Metric]:
-        served = self.telemetry
-        yield make_metric(
-            "counter", "rows", "Rows scored", [(self.version, total[served.scoring_columns.start])]
-        )
-        classes = (
-            ({"class": str(value)}, total[cell]) for value, cell in served.class_columns.items()
-        )
-        yield self._versioned_metric("counter", "predictions", "Rows by predicted class", classes)
-        bins = zip(self._bin_labels(), total[served.bin_columns], strict=True)
-        yield self._versioned_metric(
-            "counter", "feature_rows", "Rows by feature and bin of the reference", bins
-        )
-        pairs = product(map(str, served.classes), repeat=2)
-        counts = zip(pairs, total[FIRST_FEEDBACK_COLUMN:], strict=False)
-        feedback = (
-            ({"predicted": predicted, "actual": actual}, count)
-            for (predicted, actual), count in counts
-        )
-        yield self._versioned_metric("counter", "feedback", "Rows whose truth was told", feedback)
+    def _prediction_metrics(self) -> Iterator[Metric]:
+        counters = self.telemetry.predictions
+        totals = counters.totals()
+        yield make_metric("counter", "rows", "Rows scored", [(self.version, totals.n_rows)])
 
-    def _reference_metrics(self) -> Iterator[Metric]:
-        served = self.telemetry
+        class_labels = [{"class": str(value)} for value in counters.classes]
         yield self._versioned_metric(
-            "gauge", "model_info", "The model that is served", [({"name": served.name}, 1)]
+            "counter", "predictions", "Rows by predicted class", class_labels, totals.by_class
         )
-        about = "Whether the files that lay there at the last reload are served"
+        yield self._versioned_metric(
+            "counter",
+            "feature_rows",
+            "Rows scored, by feature and reference bin",
+            self._bin_labels(),
+            totals.by_bin,
+        )
+
+        feedback_labels = []
+        for predicted in counters.classes:
+            for actual in counters.classes:
+                feedback_labels.append({"predicted": str(predicted), "actual": str(actual)})
+        yield self._versioned_metric(
+            "counter",
+            "feedback",
+            "Rows with ground-truth feedback, by predicted and actual class",
+            feedback_labels,
+            counters.feedback_totals().ravel(),
+        )
+
+    def _model_metrics(self) -> Iterator[Metric]:
+        telemetry = self.telemetry
+        yield self._versioned_metric(
+            "gauge", "model_info", "Served model", [{"name": telemetry.model_name}], [1]
+        )
         yield make_metric(
-            "gauge", "model_last_reload_successful", about, [({}, not served.reload_error)]
+            "gauge",
+            "model_last_reload_successful",
+            "1 if the last model reload succeeded",
+            [({}, not telemetry.reload_error)],
         )
-        if served.accuracy is not None:
-            about = "Cross-validated accuracy, of the card"
+        if telemetry.reference.accuracy is not None:
             yield make_metric(
-                "gauge", "model_accuracy_reference", about, [(self.version, served.accuracy)]
+                "gauge",
+                "model_accuracy_reference",
+                "Cross-validated accuracy from the model card",
+                [(self.version, telemetry.reference.accuracy)],
             )
-        rows = [(self.version, served.reference_rows)]
-        yield make_metric("gauge", "model_reference_rows", "Rows of the reference", rows)
-        shares = np.concatenate([[], *map(smoothed_shares, served.reference)])
-        bins = zip(self._bin_labels(), shares, strict=True)
-        yield self._versioned_metric(
-            "gauge", "feature_reference_share", "Share of the reference, a row more a bin", bins
+        yield make_metric(
+            "gauge",
+            "model_reference_rows",
+            "Training rows of the reference distribution",
+            [(self.version, telemetry.reference.n_rows)],
         )
-        names = [feature.name for feature in served.features]
-        bounds = [
-            ({"feature": n}, chi2_bound(len(r), served.columns))
-            for n, r in zip(names, served.reference, strict=True)
-        ]
-        about = "What PSI / (1/rows + 1/reference rows) exceeds by chance"
-        yield self._versioned_metric("gauge", "feature_drift_bound", about, bounds)
-        if len(served.class_reference):
-            shares = smoothed_shares(served.class_reference)
-            classes = (
-                ({"class": str(c)}, share) for c, share in zip(served.classes, shares, strict=True)
-            )
-            yield self._versioned_metric(
-                "gauge", "class_reference_share", "Share of the reference, a row more", classes
-            )
-            bound = chi2_bound(len(served.class_reference), served.columns)
-            yield make_metric("gauge", "class_drift_bound", about, [(self.version, bound)])
+
+    def _feature_reference_metrics(self) -> Iterator[Metric]:
+        reference = self.telemetry.reference
+        shares = [smoothed_shares(counts) for counts in reference.feature_counts]
+        yield self._versioned_metric(
+            "gauge",
+            "feature_reference_share",
+            "Share of training rows per bin, add-one smoothed",
+            self._bin_labels(),
+            np.concatenate([[], *shares]),
+        )
+
+        feature_labels = [{"feature": feature.name} for feature in reference.features]
+        bounds = []
+        for counts in reference.feature_counts:
+            bounds.append(chi2_bound(len(counts), reference.n_monitored_columns))
+        yield self._versioned_metric(
+            "gauge", "feature_drift_bound", DRIFT_BOUND_HELP, feature_labels, bounds
+        )
+
+    def _class_reference_metrics(self) -> Iterator[Metric]:
+        reference = self.telemetry.reference
+        if not reference.has_classes:
+            return
+
+        class_labels = [{"class": str(value)} for value in self.telemetry.predictions.classes]
+        yield self._versioned_metric(
+            "gauge",
+            "class_reference_share",
+            "Share of training rows per class, add-one smoothed",
+            class_labels,
+            smoothed_shares(reference.class_counts),
+        )
+        bound = chi2_bound(len(reference.class_counts), reference.n_monitored_columns)
+        yield make_metric("gauge", "class_drift_bound", DRIFT_BOUND_HELP, [(self.version, bound)])
 
     def _process_metrics(self) -> Iterator[Metric]:
-        found: dict[str, Metric] = {}
-        in_flight = 0.0
-        for row, (pid, requests) in enumerate(
-            self.telemetry.http_counters[:, [PID_COLUMN, IN_FLIGHT_COLUMN]].tolist()
-        ):
-            of_process = ProcessCollector(pid=partial(int, pid), registry=None)
-            about = list(of_process.collect()) if pid else []
-            in_flight += (
-                requests if about else 0
-            )  # what a process that was killed had in flight is not
-            for one in about:
-                family = found.setdefault(one.name, Metric(one.name, one.documentation, one.type))
-                for sample in one.samples:
-                    family.add_sample(sample.name, {"worker": str(row)}, sample.value)
+        families: dict[str, Metric] = {}
+        in_flight = 0
+        for worker in self.telemetry.requests.workers():
+            collector = ProcessCollector(pid=partial(int, worker.pid), registry=None)
+            metrics = list(collector.collect())
+            if not metrics:
+                continue  # the process has ended, and its requests in flight with it
+            in_flight += worker.in_flight
+            add_worker_samples(families, metrics, str(worker.slot))
+
         yield make_metric(
-            "gauge", "http_requests_in_flight", "Requests begun and not answered", [({}, in_flight)]
+            "gauge", "http_requests_in_flight", "HTTP requests in flight", [({}, in_flight)]
         )
-        yield from found.values()
+        yield from families.values()
 
     def _versioned_metric(
-        self, kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]
+        self,
+        kind: str,
+        name: str,
+        help_text: str,
+        labels: Iterable[dict[str, str]],
+        values: Iterable[float],
     ) -> Metric:
-        return make_metric(
-            kind, name, about, ((self.version | labels, value) for labels, value in samples)
-        )
+        samples = []
+        for sample_labels, value in zip(labels, values, strict=True):
+            samples.append((self.version | sample_labels, value))
+        return make_metric(kind, name, help_text, samples)
 
     def _bin_labels(self) -> Iterator[dict[str, str]]:
-        for feature in self.telemetry.features:
-            for label in ("below", *map(str, range(len(feature.edges) - 1)), "above"):
+        for feature in self.telemetry.reference.features:
+            n_inner_bins = len(feature.edges) - 1
+            for label in ("below", *map(str, range(n_inner_bins)), "above"):
                 yield {"feature": feature.name, "bin": label}
 
 
-def make_metric(
-    kind: str, name: str, about: str, samples: Iterable[tuple[dict[str, str], float]]
-) -> Metric:
-    """Return a metric with its samples, each labels and a value."""
-    made = Metric(name, about, kind)
+def make_metric(kind: str, name: str, help_text: str, samples: Iterable[Sample]) -> Metric:
+    """Return a metric with its samples."""
+    metric = Metric(name, help_text, kind)
+    sample_name = name
+    if kind == "counter":
+        sample_name = f"{name}_total"
     for labels, value in samples:
-        made.add_sample(f"{name}_total" if kind == "counter" else name, labels, float(value))
-    return made
+        metric.add_sample(sample_name, labels, float(value))
+    return metric
+
+
+def add_worker_samples(families: dict[str, Metric], metrics: list[Metric], worker: str) -> None:
+    """Add the samples of one process to `families`, with the label `worker`."""
+    for metric in metrics:
+        family = families.get(metric.name)
+        if family is None:
+            family = Metric(metric.name, metric.documentation, metric.type)
+            families[metric.name] = family
+        for sample in metric.samples:
+            family.add_sample(sample.name, {"worker": worker}, sample.value)

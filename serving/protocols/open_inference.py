@@ -15,7 +15,7 @@ from serving.api.messages import (
 )
 from serving.api.operations import describe
 from serving.api.service import current_service
-from serving.monitoring.telemetry import current_request
+from serving.monitoring.request_log import current_request
 from serving.protocols.names import check_model_and_version
 from serving.protocols.open_inference_codec import OCTET_STREAM, InferCodec, InferResponse
 from serving.protocols.open_inference_tensors import TensorMetadata

@@ -56,7 +56,7 @@ def test_each_value_has_a_cell():
         ([2, 7], [2, 5]),  # the last bin holds its right edge
         ([np.nextafter(2, 3), 7], [3, 5]),
     ):
-        assert bins.cells(row) == cells
+        assert bins.cell_indices(row) == cells
     np.testing.assert_array_equal(
         bins.counts(np.array([[0.0, 7.0], [3.0, 7.0]])), [0, 1, 0, 1, 0, 2, 0]
     )
@@ -66,7 +66,7 @@ def test_each_value_has_a_cell():
 def test_many_rows_are_counted_as_one_by_one(values, rows):
     bins = FeatureBins([quantile_edges(values), [0, 1, 2.5]])
     one_by_one = np.bincount(
-        [cell for row in rows for cell in bins.cells(row)], minlength=bins.size
+        [cell for row in rows for cell in bins.cell_indices(row)], minlength=bins.size
     )
     np.testing.assert_array_equal(bins.counts(np.array(rows)), one_by_one)
 

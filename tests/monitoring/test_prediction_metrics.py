@@ -1,0 +1,176 @@
+"""Prediction metrics: rows, classes, bins, the reference and the drift report."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+
+from app import create_app
+from helpers import (
+    ARTICLE,
+    JSON,
+    NAMES,
+    ROOT,
+    SETOSA,
+    VERSION,
+    VIRGINICA,
+    in_process,
+    predict,
+    scrape,
+)
+from serving.api.service import service_of
+from serving.monitoring import prediction_counters
+from serving.monitoring.prediction_counters import STEP_SECONDS, WINDOW_STEPS
+
+X, y = load_iris(return_X_y=True)
+
+
+@pytest.fixture
+def app():
+    return create_app()
+
+
+@pytest.fixture
+def call(app):
+    """Return a function that calls a service of its own, so that its counts begin at 0."""
+    return lambda *request: in_process(app, *request)
+
+
+def test_predictions_count_rows_classes_bins(call):
+    """Each row counts once by class and once for each feature; an outer edge holds its value."""
+    predict(call, features=[SETOSA, VIRGINICA, VIRGINICA])
+    predict(call, features=SETOSA)
+    predict(call, features=[4.3, 100, -1, 2.5])  # an edge on either side holds its value
+    found = scrape(call)
+    assert found["rows_total", VERSION] == 5
+    classes = [found["predictions_total", str(i), VERSION] for i in range(3)]
+    assert classes[2] >= 2 and sum(classes) == 5
+    for name, expected in zip(
+        NAMES, ({"0": 1}, {"above": 1}, {"below": 1}, {"above": 0, "4": 3}), strict=True
+    ):
+        assert expected == {b: found["feature_rows_total", b, name, VERSION] for b in expected}
+        assert (
+            sum(
+                n
+                for labels, n in found.items()
+                if labels[0] == "feature_rows_total" and name in labels
+            )
+            == 5
+        )
+
+
+def test_rejected_rows_are_not_counted(call):
+    """Rows of a request that is answered 400 are not scored."""
+    predict(call, features=[[1, 1, 1, 1], [1, 1, 1]])
+    assert scrape(call)["rows_total", VERSION] == 0
+
+
+def test_reference_is_exposed(call):
+    """The reference of the model card is among the metrics."""
+    found = scrape(call)
+    card = msgspec.json.decode((ROOT / "model.json").read_bytes())
+    assert found["model_info", VERSION, "iris"] == 1
+    assert found["model_reference_rows", VERSION] == card["rows"] == 150
+    assert (
+        found["model_accuracy_reference", VERSION]
+        == card["metrics"]["cross_validation"]["accuracy"]
+    )
+    share = found["feature_reference_share", "0", NAMES[0], VERSION]
+    assert share == pytest.approx((150 * card["features"][0]["shares"][0] + 1) / (150 + 7))
+    assert found["class_reference_share", "1", VERSION] == pytest.approx(1 / 3)
+
+
+def moved(column, by):
+    rows = X[np.random.default_rng(0).integers(len(X), size=2000)].copy()
+    rows[:, column] += by
+    return rows.tolist()
+
+
+def test_drift_report_verdicts(call):
+    """The verdict is too few rows, quiet, or drifting with the feature that moved."""
+    assert call("GET", "/drift").json["verdict"] == "too few rows"
+    predict(call, features=X[:99].tolist())
+    found = call("GET", "/drift").json
+    assert (found["verdict"], found["rows"]) == ("too few rows", 99)
+    assert found["features"][0]["psi"] is None
+    predict(call, features=X[99:].tolist())
+    found = call("GET", "/drift").json
+    assert (found["verdict"], found["rows"], found["classes"]["verdict"]) == ("quiet", 150, "quiet")
+    for feature in found["features"]:
+        assert feature["live"] == feature["reference"] and feature["psi"] < 0.05
+        assert 0 < feature["critical"] < 1
+    predict(call, features=moved(1, X[:, 1].std()))
+    found = call("GET", "/drift").json
+    assert (found["verdict"], found["model_version"]) == ("drifting", VERSION)
+    assert [feature["verdict"] == "drifting" for feature in found["features"]] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert found["features"][1]["psi"] > found["features"][1]["critical"]
+    assert found["features"][1]["live"][-1] > 0  # above everything that was seen
+
+
+def test_class_mix_can_drift(call):
+    """The mix of the predicted classes is tested as well."""
+    predict(call, features=X[:50].tolist() * 4)
+    assert call("GET", "/drift").json["classes"]["verdict"] == "drifting"
+
+
+def test_window_forgets_old_steps(call, monkeypatch):
+    """Rows leave the window when as many steps have begun since."""
+    now = [7.0]
+    monkeypatch.setattr(prediction_counters.time, "monotonic", lambda: now[0])
+    rows = []
+    for _ in range(3 * WINDOW_STEPS):
+        predict(call, features=[SETOSA] * 10)
+        now[0] += STEP_SECONDS
+        rows.append(call("GET", "/drift").json["rows"])
+    # What was counted in a step is forgotten when as many steps have begun since.
+    assert rows == [min(10 * (i + 1), 10 * (WINDOW_STEPS - 1)) for i in range(3 * WINDOW_STEPS)]
+    now[0] += 5 * STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6)
+    predict(call, features=SETOSA)
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6) + 1
+    now[0] += 1000 * STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 0
+    predict(call, features=SETOSA)
+    assert call("GET", "/drift").json["rows"] == 1
+    now[0] += (WINDOW_STEPS - 1) * STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 1
+    now[0] += STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 0
+    assert scrape(call)["rows_total", VERSION] == 30 * WINDOW_STEPS + 2
+
+
+APP = create_app()
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5 * WINDOW_STEPS), min_size=1, max_size=40).map(sorted))
+def test_window_holds_recent_steps(steps):
+    """For any sequence of steps, the window holds the rows of its own steps."""
+    telemetry = service_of(APP).telemetry
+    telemetry.predictions._table[:] = 0
+    with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
+        for step in steps:
+            patch.setattr(
+                prediction_counters.time,
+                "monotonic",
+                lambda step=step: float(step * STEP_SECONDS),
+            )
+            telemetry.record_predictions(X[:1], [0])
+        assert telemetry.drift_report()["rows"] == sum(
+            step > steps[-1] - WINDOW_STEPS for step in steps
+        )
+
+
+def test_window_sums_all_workers(serve):
+    """The drift report is the same from each worker."""
+    service = serve(WEB_CONCURRENCY="2")
+    for _ in range(60):
+        service.call("POST", "/predict", ARTICLE, JSON)
+    assert {service.call("GET", "/drift").json["rows"] for _ in range(8)} == {60}

@@ -1,0 +1,145 @@
+"""The request log: one line for each request, with its ids and without its features."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from app import create_app
+from helpers import (
+    ARTICLE,
+    JSON,
+    ROOT,
+    VERSION,
+    VIRGINICA,
+    environment,
+    free_port,
+    gunicorn,
+    in_process,
+)
+from serving.api.service import service_of
+
+APPS = Path(__file__).parent / "apps"
+
+
+def gunicorn_command(app):
+    return [sys.executable, "-m", "gunicorn", app]
+
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def lines(service, logger="serving.monitoring.request_log"):
+    """Return what a stopped service logged, each line decoded."""
+    found = [msgspec.json.decode(line) for line in service.log.splitlines()]
+    return [line for line in found if line["logger"] == logger]
+
+
+def test_request_is_one_json_line(serve):
+    """The line has the ids and the numbers of the request, and nothing of its content."""
+    service = serve(WEB_CONCURRENCY="1")
+    headers = JSON | {"X-Request-ID": "abc", "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    service.call(
+        "POST",
+        "/predict",
+        b'{"features":[[5.125, 3.5, 1.4, 0.2], [5.125, 3.5, 1.4, 0.2]]}',
+        headers,
+    )
+    service.call(
+        "POST",
+        "/predict",
+        b'{"features":[[5.125, 3.5, "9.75", 0.2]]}',
+        JSON | {"traceparent": f"00-{TRACE}"},
+    )
+    service.call(
+        "GET", "/secret-path?and=query", None, {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01x"}
+    )
+    service.call("GET", "/healthz")
+    service.call("GET", "/metrics")
+    service.stop()
+    good, bad, missing = lines(service)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[0-9:.]+Z", good.pop("time"))
+    assert 0 < good.pop("ms") < 1e4 and re.fullmatch(
+        r"POST /predict 200 in [0-9.]+ ms", good.pop("message")
+    )
+    assert good == {
+        "level": "INFO",
+        "logger": "serving.monitoring.request_log",
+        "request_id": "abc",
+        "trace_id": TRACE,
+        "method": "POST",
+        "route": "/predict",
+        "status": 200,
+        "rows": 2,
+        "model_version": VERSION,
+    }
+    assert (bad["status"], bad["rows"]) == (400, 0) and "trace_id" not in bad
+    assert re.fullmatch("[0-9a-f]{32}", bad["request_id"])
+    assert (missing["status"], missing["route"]) == (404, "other") and "trace_id" not in missing
+    assert not re.search(r"5\.125|9\.75|secret|query", service.log)
+    assert "listening at" in lines(service, "gunicorn.error")[1]["message"].lower()
+
+
+def test_failing_probes_are_logged(caplog):
+    """A probe is logged only if it fails."""
+    app = create_app(API_KEYS="one")
+
+    def call(*request):
+        return in_process(app, *request)
+
+    with caplog.at_level("INFO"):
+        call("GET", "/readyz")
+        assert not caplog.records
+        service_of(app).model.card.reference[0].features[:] = VIRGINICA
+        call("GET", "/readyz")
+        call("GET", "/metrics")
+    records = [
+        record for record in caplog.records if record.name == "serving.monitoring.request_log"
+    ]
+    assert [(record.levelname, record.status) for record in records] == [
+        ("ERROR", 503),
+        ("INFO", 401),
+    ]
+
+
+def test_unexpected_error_is_logged(serve):
+    """An unexpected error is logged with its traceback and request id, and answered 500."""
+    service = serve(
+        command=gunicorn_command("broken_app:app"), PYTHONPATH=str(APPS), WEB_CONCURRENCY="1"
+    )
+    answer = service.call("GET", "/broken", None, {"X-Request-ID": "abc"})
+    assert answer.status == 500
+    assert answer.json == {"error": "Internal Server Error"}
+
+    service.stop()
+    [error] = lines(service, "app")
+    assert (error["level"], error["request_id"]) == ("ERROR", "abc")
+    assert "ZeroDivisionError: division by zero" in error["exc_info"]
+    assert "in broken" in error["exc_info"]
+    [line] = lines(service)
+    assert (line["level"], line["status"], line["request_id"]) == ("ERROR", 500, "abc")
+
+
+def test_terminal_log_is_plain_text():
+    """On a terminal the log is plain text."""
+    master, slave = os.openpty()
+    process = subprocess.Popen(gunicorn(), cwd=ROOT, env=environment(), stderr=slave)
+    os.close(slave)
+    text = ""
+    while "Booting worker" not in text:
+        text += os.read(master, 9999).decode()
+    process.terminate()
+    assert process.wait(30) == 0
+    os.close(master)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO Starting gunicorn", text)
+
+
+def test_log_level_is_obeyed(serve):
+    """At level warning a request is not logged."""
+    service = serve(LOG_LEVEL="warning", PORT=free_port())  # it does not say which it took
+    service.call("POST", "/predict", ARTICLE, JSON)
+    service.stop()
+    assert "POST" not in service.log
