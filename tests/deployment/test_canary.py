@@ -102,13 +102,15 @@ CASES = {
         for canary in cases[expected]
     ],
 )
-def test_the_canary_is_judged(tmp_path, name, expected, canary):
+def test_canary_verdicts(tmp_path, name, expected, canary):
+    """Each measurement of the canary passes, fails or has no result, as its case says."""
     assert verdict(name, measure(tmp_path, name, STABLE + canary)) == expected
 
 
 @promtool
 @pytest.mark.parametrize("rows", [(100, 50, 50), (20, 30, 50), (400, 401, 399)])
-def test_its_psi_is_the_formulas(tmp_path, rows):
+def test_canary_psi_equals_formula(tmp_path, rows):
+    """The recording rule gives the population stability index."""
     other = (400, 300, 300)
     stable, canary = np.array(other) * WINDOW, np.array(rows) * WINDOW
     s, c = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (stable, canary))
@@ -120,13 +122,15 @@ def test_its_psi_is_the_formulas(tmp_path, rows):
     np.testing.assert_allclose(measure(tmp_path, "feature-shares", feature), expected)
 
 
-def test_a_thousand_rows_keep_chance_below_what_is_bad():
+def test_min_rows_bound_chance():
+    """With the minimum of rows, chance alone stays below the failure limit."""
     # Two samples of one distribution: their index is about chi-squared times 1/N + 1/M.
     assert chi2.sf(0.1 / (1 / 1000 + 1 / 1000), df=20 - 1) < 0.001
 
 
 @promtool
-def test_the_rules_are_as_prometheus_wants_them(tmp_path):
+def test_canary_rules_pass_promtool_lint(tmp_path):
+    """promtool finds nothing to object to."""
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULE))
     subprocess.run(
         ["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"],
@@ -134,7 +138,8 @@ def test_the_rules_are_as_prometheus_wants_them(tmp_path):
     )
 
 
-def test_what_is_asked_for_is_recorded():
+def test_canary_queries_recorded_series():
+    """The canary queries recorded series only."""
     recorded = {rule["record"] for group in RULE["groups"] for rule in group["rules"]}
     asked = {
         re.search(r"[a-z0-9_]+(:[a-z0-9_]+)+", m["provider"]["prometheus"]["query"])[0]
