@@ -271,7 +271,7 @@ def compare(variants, seconds, rounds):
 
 
 def beside_peers(seconds, rounds):
-    """Print the table of the README: ours and each peer, in turns, each alone on its core."""
+    """Print the table of docs/benchmarks.md: ours and each peer, in turns, each alone on its core."""
     version = json.loads((ROOT / "model.json").read_text())["libraries"]["scikit-learn"]
     runs = {
         "this service": (*OURS, ROOT, "/predict", ARTICLE),

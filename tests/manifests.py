@@ -142,7 +142,7 @@ def instructions(name):
 
 
 def assert_restricted(pod):
-    """Assert that a pod meets the restricted standard, and the stricter rules of this repository."""
+    """Assert that a pod meets the restricted standard and the stricter rules used here."""
     for container in pod["containers"] + pod.get("initContainers", []):
         context = container["securityContext"]
         assert context["allowPrivilegeEscalation"] is False

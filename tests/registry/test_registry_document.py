@@ -30,10 +30,14 @@ def walkthrough(clone):
     assert (first[0], second[0]) == PREPARED
 
     port = free_port()
-    # The version that the service answers with is printed after each start and each reload.
-    version = f"curl --silent --include localhost:{port}/readyz | grep -i x-model-version"
+    # Wait until ten responses in turn have the version of the file: no old worker is left.
     expected = "python -c \"import json; print(json.load(open('model.json'))['sha256'][:12])\""
-    wait = f"until {version} | grep $({expected}); do sleep 0.1; done"
+    request = f"curl --silent --include localhost:{port}/readyz"
+    wait = (
+        f"version=$({expected}); n=0; while [ $n -lt 10 ]; do "
+        f'if {request} | grep -i "x-model-version: $version"; '
+        "then n=$((n + 1)); else n=0; sleep 0.1; fi; done"
+    )
     commands = []
     for command, _ in documented:
         commands.append(command.replace("localhost:5000", f"localhost:{port}"))
