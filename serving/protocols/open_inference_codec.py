@@ -47,7 +47,7 @@ class RequestedOutput(msgspec.Struct):
 
 
 class InferRequest(msgspec.Struct):
-    """One tensor with all features, or one tensor for each feature; no outputs means all outputs."""
+    """One tensor with all features, or one tensor for each; no outputs means all outputs."""
 
     inputs: list[InputTensor]
     id: str = ""

@@ -92,5 +92,5 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_terminal_summary(terminalreporter):
-    for row in RESULTS:
+    for row in dict.fromkeys(RESULTS):
         terminalreporter.write_line(f"| {' | '.join(row)} |")
