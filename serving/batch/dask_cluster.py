@@ -1,4 +1,4 @@
-"""The parts of a job on a Dask cluster: cut, score where the model was shipped to, and put in order again."""
+"""Scoring on a Dask cluster: files are split into parts, scored by the workers, and put in order."""
 
 import hashlib
 import logging
@@ -17,175 +17,221 @@ import pyarrow.parquet as pq
 from distributed import Client, KilledWorker, WorkerPlugin
 from fsspec.core import url_to_fs
 
-from serving.batch.csv_blocks import iter_blocks, read_header
-from serving.batch.files import FilePart, score_part
-from serving.batch.scoring import BatchError, BatchStats, Scorer
+from serving.batch.csv_lines import iter_blocks, read_header
+from serving.batch.parts import FilePart, Results, part_filename, score_part
+from serving.batch.scoring import Scorer
+from serving.batch.stats import BatchError, BatchStats
 from serving.model.errors import ModelError
 from serving.model.model import Model
 from serving.model.storage import load_model
 
-WORKER_MODELS: dict[str, Model] = {}  # on a worker: by digest
+CONNECT_SECONDS = 5
+WORKER_SECONDS = 30
+
+WORKER_MODELS: dict[str, Model] = {}  # on a worker: the shipped models by digest
+
+# The size and the future of each part of a file, by the name of its output.
+PartFutures = dict[str, tuple[int, Any]]
 
 
 def score_on_cluster(
-    scheduler: str, model: Path, files: dict[str, str], place: str, size: int, scorer: Scorer
-) -> Iterator[tuple[str, list[str], Iterator[tuple[int, BatchStats]]]]:
-    """Score `files`, path to name, in parts of about `size` bytes; yield each with its outputs and its parts' tallies.
+    scheduler: str,
+    model_path: Path,
+    names: dict[str, str],
+    staging_url: str,
+    part_bytes: int,
+    scorer: Scorer,
+) -> Iterator[tuple[str, list[str], Results]]:
+    """Score files in parts of about `part_bytes` bytes; yield each with its outputs and results.
 
-    A part whose worker dies is scored by another. Raises Refused, ModelError and OSError, and what scoring raises.
+    `names` are the names of the outputs by path. A part whose worker dies is scored by another one.
+    Raises BatchError, ModelError, OSError, and the errors of scoring.
     """
-    logging.getLogger("distributed.client").setLevel(
-        logging.CRITICAL
-    )  # what it has to say is raised as well
-    shipped = ModelPlugin(model)
-    asked = {"on_error": scorer.on_error, "proba": scorer.proba, "keep": scorer.keep}
-    jobs: dict[str, dict[str, tuple[int, Any]]] = {path: {} for path in files}
-    with Client(scheduler, timeout=5, set_as_default=False) as client:
+    # The errors that it logs are raised as well.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    plugin = ModelPlugin(model_path)
+    futures_by_path: dict[str, PartFutures] = {}
+
+    with Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client:
         try:
-            client.wait_for_workers(1, timeout=30)
-            try:
-                client.register_plugin(shipped)
-            except ModelError:
-                raise
-            except (
-                Exception
-            ) as error:  # a worker without our code cannot even say so in a class of its own
-                raise BatchError(
-                    f"{scheduler}: a worker cannot take the model in: {error}"
-                ) from error
-            for path, name in files.items():
-                found = list(split_file(path, size))
-                for i, (n, part) in enumerate(found, 1):
-                    output = part_filename(name, f"{i:05d}", f"{len(found):05d}")
-                    to = f"{place}/{output}"
-                    jobs[path][output] = (
-                        n,
-                        client.submit(
-                            score_part_on_worker, part, shipped.sha256, to, pure=False, **asked
-                        ),
-                    )
-            for path, futures in jobs.items():
-                yield path, list(futures), _results_in_order(futures, place, files[path])
-        finally:
-            if (
-                client.status == "running"
-            ):  # else there is no scheduler any more that could be asked
-                client.cancel(
-                    [future for futures in jobs.values() for _, future in futures.values()]
+            ship_model(client, plugin, scheduler)
+            for path, name in names.items():
+                futures_by_path[path] = submit_parts(
+                    client, path, f"{staging_url}/{name}", part_bytes, plugin.sha256, scorer
                 )
-                with suppress(KeyError):  # of a worker that could not take it in
-                    client.unregister_worker_plugin(shipped.name)
+            for path, futures in futures_by_path.items():
+                results = results_in_order(futures, f"{staging_url}/{names[path]}")
+                yield path, list(futures), results
+        finally:
+            if client.status == "running":  # otherwise the scheduler is gone
+                cancel_parts(client, futures_by_path)
+                with suppress(KeyError):  # no worker has it if shipping failed
+                    client.unregister_worker_plugin(plugin.name)
 
 
-def part_filename(name: str, i: str, n: str) -> str:
-    """Return the name of part i of the n of a file: in order, and such that one that is missing is missed."""
-    stem, dot, suffix = name.partition(".")
-    return f"{stem}-{i}-of-{n}{dot}{suffix}"
+def ship_model(client: Any, plugin: "ModelPlugin", scheduler: str) -> None:
+    """Load the model on all workers. Raises ModelError and BatchError."""
+    client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    try:
+        client.register_plugin(plugin)
+    except ModelError:
+        raise
+    except Exception as error:  # a worker without our code raises an error of any class
+        raise BatchError(f"{scheduler}: a worker cannot load the model: {error}") from error
 
 
-def _results_in_order(
-    futures: dict[str, tuple[int, Any]], place: str, name: str
-) -> Iterator[tuple[int, BatchStats]]:
-    # Bad rows are numbered within the file, which takes the parts before: one list, as without a cluster.
-    seen = BatchStats()
-    for output, (n, future) in futures.items():
+def submit_parts(
+    client: Any, path: str, output_url: str, part_bytes: int, sha256: str, scorer: Scorer
+) -> PartFutures:
+    """Submit the parts of a file."""
+    directory, _, name = output_url.rpartition("/")
+    parts = list(split_file(path, part_bytes))
+    futures: PartFutures = {}
+    for i, (size, part) in enumerate(parts, 1):
+        part_name = part_filename(name, f"{i:05d}", f"{len(parts):05d}")
+        part_url = f"{directory}/{part_name}"
+        # Not pure: a part that is scored twice is written twice.
+        future = client.submit(
+            score_part_on_worker, part, sha256, part_url, scorer.options, pure=False
+        )
+        futures[part_name] = (size, future)
+    return futures
+
+
+def cancel_parts(client: Any, futures_by_path: dict[str, PartFutures]) -> None:
+    """Cancel all parts of a job."""
+    futures = []
+    for part_futures in futures_by_path.values():
+        futures += [future for _, future in part_futures.values()]
+    client.cancel(futures)
+
+
+def results_in_order(futures: PartFutures, output_url: str) -> Results:
+    """Yield the size and the counts of each part, and join their bad rows in one file."""
+    stats = BatchStats()
+    for part_name, (size, future) in futures.items():
         try:
-            tally = future.result()
-        except (
-            KilledWorker,
-            CancelledError,
-        ) as error:  # it ended three workers; or the scheduler is gone
-            raise BatchError(f"{output}: {error}") from error
-        if tally.n_bad:
-            fs, directory = url_to_fs(place)
-            with (
-                fs.open(f"{directory}/{output}.errors.ndjson", "rb") as of_part,
-                fs.open(f"{directory}/{name}.errors.ndjson", "ab" if seen.n_bad else "wb") as whole,
-            ):
-                for bad in map(msgspec.json.decode, of_part):
-                    shift = {"row": seen.rows, "line": seen.lines}
-                    whole.write(
-                        msgspec.json.encode({k: v + shift.get(k, "") for k, v in bad.items()})
-                        + b"\n"
-                    )
-        seen.add(tally)
-        yield n, tally
+            part_stats = future.result()
+        except (KilledWorker, CancelledError) as error:
+            # The part has ended several workers, or the scheduler is gone.
+            raise BatchError(f"{part_name}: {error}") from error
+        if part_stats.n_bad:
+            append_bad_rows(part_name, output_url, stats)
+        stats.add(part_stats)
+        yield size, part_stats
 
 
-def split_file(path: str, size: int) -> Iterator[tuple[int, FilePart]]:
-    """Yield the parts of a file, of about `size` bytes each, with their sizes; CSV is read once for that."""
+def append_bad_rows(part_name: str, output_url: str, previous: BatchStats) -> None:
+    """Append the bad rows of a part to those of its file, numbered after the `previous` rows."""
+    fs, output_path = url_to_fs(output_url)
+    directory, _, _ = output_path.rpartition("/")
+    mode = "ab" if previous.n_bad else "wb"
+    with (
+        fs.open(f"{directory}/{part_name}.errors.ndjson", "rb") as part_errors,
+        fs.open(f"{output_path}.errors.ndjson", mode) as errors,
+    ):
+        for line in part_errors:
+            record = msgspec.json.decode(line)
+            record["row"] += previous.rows
+            if "line" in record:
+                record["line"] += previous.lines
+            errors.write(msgspec.json.encode(record) + b"\n")
+
+
+def split_file(path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
+    """Yield the parts of a file, of about `part_bytes` bytes each, with their sizes."""
     fs, name = url_to_fs(path)
     if name.endswith(".parquet"):
-        with pq.ParquetFile(name, filesystem=fs) as file:
-            sizes = [file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)]
-        start = 0
-        for stop in range(1, len(sizes) + 1):
-            if (found := sum(sizes[start:stop])) >= size or stop == len(sizes):
-                yield found, FilePart(path, start, stop)
-                start = stop
-        if not sizes:
-            yield 0, FilePart(path)
+        yield from split_parquet(fs, name, path, part_bytes)
     elif name.endswith(".csv"):
-        with fs.open(name, "rb") as file:
-            at = len(read_header(file))
-            file.seek(at)
-            start = 0
-            for block in iter_blocks(file, size):
-                at += len(block)
-                yield len(block), FilePart(path, start, at)
-                start = at
-        if not start:
-            yield 0, FilePart(path)
+        yield from split_csv(fs, name, path, part_bytes)
     else:
-        yield fs.size(name), FilePart(path)  # compressed: there is no way into the middle
+        yield fs.size(name), FilePart(path)  # a compressed file can only be read from its start
+
+
+def split_parquet(fs: Any, name: str, path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
+    """Yield ranges of row groups."""
+    with pq.ParquetFile(name, filesystem=fs) as file:
+        n_groups = file.num_row_groups
+        sizes = [file.metadata.row_group(i).total_byte_size for i in range(n_groups)]
+    if not sizes:
+        yield 0, FilePart(path)
+
+    start = 0
+    for stop in range(1, n_groups + 1):
+        size = sum(sizes[start:stop])
+        if size >= part_bytes or stop == n_groups:
+            yield size, FilePart(path, start, stop)
+            start = stop
+
+
+def split_csv(fs: Any, name: str, path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
+    """Yield ranges of bytes between line ends; the file is read once for that."""
+    with fs.open(name, "rb") as file:
+        stop = len(read_header(file))
+        file.seek(stop)
+        start = 0
+        for block in iter_blocks(file, part_bytes):
+            stop += len(block)
+            yield len(block), FilePart(path, start, stop)
+            start = stop
+    if not start:
+        yield 0, FilePart(path)
 
 
 def environment_fingerprint() -> dict[str, str]:
-    """Return what must be the same wherever parts of one job are scored."""
-    code = b"".join(path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py")))
-    libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pyarrow")}
-    return {
+    """Return what must be equal wherever parts of one job are scored."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    code = b"".join(path.read_bytes() for path in sources)
+    fingerprint = {
         "Python": platform.python_version(),
         "serving": hashlib.sha256(code).hexdigest()[:12],
-        **libraries,
     }
+    for library in ("scikit-learn", "numpy", "pyarrow"):
+        fingerprint[library] = version(library)
+    return fingerprint
 
 
 class ModelPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
-    """The model, shipped once to each worker, also to those that come later, and verified there as for the service."""
+    """The model, shipped once to each worker, later ones included, and verified there on loading."""
 
     def __init__(self, path: Path) -> None:
-        self.name = f"model-{uuid.uuid4().hex}"  # of this job: another may ship the same
-        self.pickled, self.card = path.read_bytes(), path.with_suffix(".json").read_bytes()
-        self.sha256, self.versions = (
-            hashlib.sha256(self.pickled).hexdigest(),
-            environment_fingerprint(),
-        )
+        self.name = f"model-{uuid.uuid4().hex}"  # unique: another job may ship the same model
+        self.model_bytes = path.read_bytes()
+        self.card_bytes = path.with_suffix(".json").read_bytes()
+        self.sha256 = hashlib.sha256(self.model_bytes).hexdigest()
+        self.fingerprint = environment_fingerprint()
 
     def setup(self, worker: Any) -> None:
-        """Take it in. Raises ModelError, which is raised where the job was started."""
-        for name, here in environment_fingerprint().items():
-            if here != self.versions[name]:
-                raise ModelError(
-                    f"{worker.address}: {name} {here} there, {self.versions[name]} here"
-                )
+        """Load the model on a worker. Raises ModelError, also where the job was started."""
+        for name, value in environment_fingerprint().items():
+            expected = self.fingerprint[name]
+            if value != expected:
+                raise ModelError(f"{worker.address}: {name} {value} there, {expected} here")
+
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "model.pkl")
-            path.write_bytes(self.pickled)
-            path.with_suffix(".json").write_bytes(self.card)
+            path.write_bytes(self.model_bytes)
+            path.with_suffix(".json").write_bytes(self.card_bytes)
             WORKER_MODELS[self.sha256] = load_model(path, self.sha256)
 
 
-def score_part_on_worker(part: FilePart, sha256: str, to: str, **asked: Any) -> BatchStats:
-    """Score a part, on a worker."""
-    total, scorer = BatchStats(), Scorer(WORKER_MODELS[sha256], **asked)
-    # Another worker may be at the same, if this one is thought dead: each writes its own, and the last one moves it.
-    directory, _, name = to.rpartition("/")
-    attempt = f"{directory}/{uuid.uuid4().hex}-{name}"
-    for _, tally in score_part(part, scorer, attempt, 1):
-        total.add(tally)
-    fs, path = url_to_fs(attempt)
+def score_part_on_worker(
+    part: FilePart, sha256: str, output_url: str, scorer_options: dict[str, Any]
+) -> BatchStats:
+    """Score a part on a worker and return its counts."""
+    # If this worker is thought dead, another one scores the same part: each writes a file of its
+    # own, and the last one that moves it wins.
+    directory, _, name = output_url.rpartition("/")
+    attempt_url = f"{directory}/{uuid.uuid4().hex}-{name}"
+    scorer = Scorer(WORKER_MODELS[sha256], **scorer_options)
+    total = BatchStats()
+    for _, block_stats in score_part(part, scorer, attempt_url, 1):
+        total.add(block_stats)
+
+    fs, attempt_path = url_to_fs(attempt_url)
+    _, output_path = url_to_fs(output_url)
     if total.n_bad:
-        fs.mv(f"{path}.errors.ndjson", f"{url_to_fs(to)[1]}.errors.ndjson")
-    fs.mv(path, url_to_fs(to)[1])
+        fs.mv(f"{attempt_path}.errors.ndjson", f"{output_path}.errors.ndjson")
+    fs.mv(attempt_path, output_path)
     return total

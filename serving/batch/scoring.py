@@ -1,264 +1,254 @@
-"""Tables scored: blocks of CSV and tables of Arrow in, the same with answers out, and where rows are bad."""
+"""Scoring of columns: rows in, predictions as Arrow columns out, with a reason for each bad row."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
+from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.model.errors import InvalidInput, ModelError
 from serving.model.model import FLOAT32_MAX, Floats, Model
 from serving.monitoring.drift import FeatureBins
 
-SNAPPY = "snappy"
+MAX_LISTED_LENGTH = 300  # characters of the column names in a message
+MAX_QUOTED_LENGTH = 100  # characters of a value in a message
+MAX_INT8_CLASSES = 127
 
-
-class BatchError(Exception):
-    """What ends a job; the text is one line that says where and why."""
+Reasons = dict[int, str]  # why a row is bad, by its index
 
 
 @dataclass
-class BatchStats:
-    """What was seen: rows, ends of line, bad rows, the first of these, rows of each class, values in each bin.
+class ScoredRows:
+    """The output columns of some rows, which of the rows they keep, and their counts."""
 
-    A bad row is (row from 0, line or None, reason); those of one block are in `reasons`, until they are written down.
-    """
-
-    rows: int = 0
-    lines: int = 0
-    n_bad: int = 0
-    first_bad_row: tuple[int, int | None, str] | None = None
-    classes: Any = 0
-    bin_counts: Any = 0
-    bad_rows: Sequence[tuple[int, int | None, str]] = ()
-
-    def to_global_row(self, bad: tuple[int, int | None, str]) -> tuple[int, int | None, str]:
-        """Return a bad row of what comes after this as one of the whole."""
-        row, line, reason = bad
-        return self.rows + row, None if line is None else self.lines + line, reason
-
-    def add(self, other: "BatchStats") -> None:
-        """Count what comes after this."""
-        if other.first_bad_row and not self.first_bad_row:
-            self.first_bad_row = self.to_global_row(other.first_bad_row)
-        self.rows, self.lines, self.n_bad = (
-            self.rows + other.rows,
-            self.lines + other.lines,
-            self.n_bad + other.n_bad,
-        )
-        self.classes, self.bin_counts = (
-            self.classes + other.classes,
-            self.bin_counts + other.bin_counts,
-        )
+    columns: dict[str, Any]
+    keep_mask: NDArray[np.bool_]
+    stats: BatchStats
 
 
 class Scorer:
-    """A model and what is asked of it."""
+    """A model with the options of a job.
+
+    `on_error` is what happens to a bad row: `fail` ends the job, `null` leaves it without
+    prediction, `skip` drops it. `keep` are the input columns to pass through, or None for all.
+    Raises ModelError for a model that a batch cannot use.
+    """
 
     def __init__(self, model: Model, on_error: str, proba: bool, keep: list[str] | None) -> None:
         if model.card is None:
-            raise ModelError("the model has no card, and columns are found by the names in it")
+            raise ModelError("the model has no model card, which names the columns of its features")
         if proba and not model.has_probabilities:
             raise ModelError("--proba: this model has no probabilities")
-        if model.predict(np.array([model.card.reference[0].features])).ndim != 1:
+        self.model = model
+        self.on_error = on_error
+        self.proba = proba
+        self.keep = keep
+
+        self._reference_row = np.array([model.card.reference[0].features])
+        if model.predict(self._reference_row).ndim != 1:
             raise ModelError(
-                "the model has several answers for a row, and a table has a column for one"
+                "the model predicts several values for a row; a batch has one column for them"
             )
-        self.model, self.on_error, self.proba, self.keep = model, on_error, proba, keep
-        self.metadata = {b"model_version": model.version.encode()}
-        self.bins = FeatureBins([feature.edges for feature in model.card.features])
+
         classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
-        self.values, self.labels = (
-            pa.array(classes),
-            pa.array(list(model.labels.values()), pa.string()),
-        )
-        self.output_columns = ["prediction", *["label"] * bool(classes)]
-        self.output_columns += [f"probability_{label}" for label in model.labels.values()] * proba
-        # What a line of CSV gains for each class, and, last, for none.
-        self.csv_suffix_by_class = pa.array(
-            [*(format_csv_row(pair) for pair in model.labels.items()), ","]
-        )
+        self.class_values = pa.array(classes)
+        self.labels = pa.array(list(model.labels.values()), pa.string())
+        self.bins = FeatureBins([feature.edges for feature in model.card.features])
+        self.metadata = {b"model_version": model.version.encode()}
 
-    def check(self, names: list[str]) -> None:
-        """Raise Refused unless a table with columns of these names can be scored."""
-        if len(set(names)) < len(names):
-            name = next(name for name in names if names.count(name) > 1)
-            raise BatchError(f"column {name!r} is there {names.count(name)} times")
-        if missing := [
-            name for name in [*self.model.features, *(self.keep or [])] if name not in names
-        ]:
+        self.probability_columns: list[str] = []
+        if proba:
+            self.probability_columns = [f"probability_{label}" for label in model.labels.values()]
+        self.prediction_columns = ["prediction"]
+        if classes:
+            self.prediction_columns.append("label")
+        self.output_columns = self.prediction_columns + self.probability_columns
+
+        # The text that a line of CSV gains for each class and, last, for a row without prediction.
+        class_suffixes = [format_csv_row(pair) for pair in model.labels.items()]
+        self.csv_suffix_by_class = pa.array([*class_suffixes, ","])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the options, with which another process can build the same scorer."""
+        return {"on_error": self.on_error, "proba": self.proba, "keep": self.keep}
+
+    def check_columns(self, names: list[str]) -> None:
+        """Raise BatchError unless a table with columns of these names can be scored."""
+        for name in names:
+            if names.count(name) > 1:
+                raise BatchError(f"column {name!r} occurs {names.count(name)} times")
+
+        for name in [*self.model.features, *(self.keep or [])]:
+            if name not in names:
+                found = ", ".join(map(repr, names))[:MAX_LISTED_LENGTH]
+                raise BatchError(f"missing column {name!r}; found {found}")
+
+        existing = set(self.output_columns).intersection(self.passthrough_columns(names))
+        if existing:
             raise BatchError(
-                f"no column {missing[0]!r}; there are {', '.join(map(repr, names))[:300]}"
+                f"output column {min(existing)!r} already exists; exclude it with --keep"
             )
-        if taken := set(self.output_columns).intersection(
-            names if self.keep is None else self.keep
-        ):
-            raise BatchError(f"column {min(taken)!r} is there already: --keep the others")
 
-    def rows(self, columns: list[Any], bad: dict[int, str]) -> Floats:
-        """Return columns of float64 as rows, of shape (rows, features); null is NaN there, and a reason in `bad`."""
-        rows = np.empty(
-            (len(columns), len(columns[0]))
-        )  # column after column: each is copied as one, and searched
-        for j, column in enumerate(columns):
-            rows[j] = column.to_numpy(zero_copy_only=False)
-            for i in np.flatnonzero(column.is_null()) if column.null_count else ():
-                bad.setdefault(int(i), self.describe_bad_value(self.model.features[j], "null"))
-        return rows.T
+    def passthrough_columns(self, names: list[str]) -> list[str]:
+        """Return the columns of the input that the output keeps."""
+        if self.keep is None:
+            return names
+        return self.keep
 
-    def answer(
-        self, rows: Floats, bad: dict[int, str]
-    ) -> tuple[dict[str, Any], NDArray[np.bool_], BatchStats]:
-        """Return the columns that are added to rows, of shape (rows, features), and which rows have their place there.
+    def to_matrix(self, columns: list[Any], reasons: Reasons) -> Floats:
+        """Return columns of float64 as rows, of shape (rows, features).
 
-        A bad row, of which `bad` says what is known already, is null there, or has no place where such are skipped.
+        A null becomes NaN, with a reason in `reasons`.
         """
-        if not (
-            rows.max(initial=0) <= FLOAT32_MAX and rows.min(initial=0) >= -FLOAT32_MAX
-        ):  # NaN is neither
-            for i, j in np.argwhere(~(np.abs(rows) <= FLOAT32_MAX)).tolist():
-                bad.setdefault(
-                    i, self.describe_bad_value(self.model.features[j], float(rows[i, j]))
-                )
-        good = np.ones(len(rows), bool)
-        good[list(bad)] = False
-        some = rows[good] if bad else rows
+        # One feature after the other in memory: each column is copied and searched as a whole.
+        matrix = np.empty((len(columns), len(columns[0])))
+        for j, column in enumerate(columns):
+            matrix[j] = column.to_numpy(zero_copy_only=False)
+            if column.null_count:
+                for i in np.flatnonzero(column.is_null()).tolist():
+                    reasons.setdefault(i, self.describe_bad_value(self.model.features[j], "null"))
+        return matrix.T
+
+    def score(self, rows: Floats, reasons: Reasons) -> ScoredRows:
+        """Return the predictions for `rows`, of shape (rows, features).
+
+        `reasons` has the rows that are known to be bad. A bad row is null in the columns, or left
+        out if `on_error` is skip.
+        """
+        self._find_non_finite(rows, reasons)
+        valid = np.ones(len(rows), bool)
+        valid[list(reasons)] = False
+        valid_rows = rows[valid] if reasons else rows
+
         try:
-            prediction, probabilities = self._ask(some)
+            predictions, probabilities = self._predict(valid_rows)
         except InvalidInput:
-            found = find_failing_indices(lambda these: self._ask(some[these]), len(some))
-            return self.answer(
-                rows,
-                bad | dict.fromkeys(np.flatnonzero(good)[found].tolist(), "the model refuses it"),
+            failing = find_failing_indices(
+                lambda span: self._predict(valid_rows[span]), len(valid_rows)
             )
+            rejected = np.flatnonzero(valid)[failing].tolist()
+            return self.score(rows, reasons | dict.fromkeys(rejected, "the model rejects the row"))
 
-        def spread(values: NDArray[Any]) -> Any:
-            if not bad or self.on_error == "skip":
-                return pa.array(values)
-            full = np.zeros(len(rows), values.dtype)
-            full[good] = values
-            return pa.array(full, mask=~good)
+        columns = self._prediction_columns(predictions, valid)
+        for name, values in zip(self.probability_columns, probabilities.T, strict=True):
+            columns[name] = self._scatter(values, valid)
 
-        answers, counts = {}, np.zeros(0, np.int64)
-        if len(self.values):
-            codes = np.searchsorted(np.asarray(self.model.classes), prediction)
-            counts = np.bincount(codes, minlength=len(self.values))
-            indices = spread(codes.astype(np.int8 if len(self.values) < 128 else np.int32))
-            answers["prediction"] = self.values.take(indices)
-            answers["label"] = pa.DictionaryArray.from_arrays(indices, self.labels)
-        else:
-            answers["prediction"] = spread(prediction)
-        answers |= dict(zip(self.output_columns[2:], map(spread, probabilities.T), strict=True))
-        reasons = [(row, None, bad[row]) for row in sorted(bad)]
-        placed = good if self.on_error == "skip" else np.ones(len(rows), bool)
-        return (
-            answers,
-            placed,
-            BatchStats(
-                len(rows), classes=counts, bin_counts=self.bins.counts(some), bad_rows=reasons
-            ),
+        keep_mask = np.ones(len(rows), bool)
+        if self.on_error == "skip":
+            keep_mask = valid
+        bad_rows = [BadRow(row, None, reasons[row]) for row in sorted(reasons)]
+        stats = BatchStats(
+            rows=len(rows),
+            classes=self._count_classes(predictions),
+            bin_counts=self.bins.counts(valid_rows),
         )
+        stats.set_bad_rows(bad_rows)
+        return ScoredRows(columns, keep_mask, stats)
 
-    def _ask(self, rows: Floats) -> tuple[NDArray[Any], Floats]:
-        if not len(
-            rows
-        ):  # scikit-learn refuses none; the first row of the reference says what they would have been
-            prediction, probabilities = self._ask(np.array([self.model.card.reference[0].features]))  # type: ignore[union-attr]
-            return prediction[:0], probabilities[:0]
-        no_columns = np.empty((len(rows), 0))
-        return self.model.predict(rows), self.model.probabilities(
-            rows
-        ) if self.proba else no_columns
+    def _find_non_finite(self, rows: Floats, reasons: Reasons) -> None:
+        # A comparison with NaN is false, so NaN is found as well.
+        if rows.max(initial=0) <= FLOAT32_MAX and rows.min(initial=0) >= -FLOAT32_MAX:
+            return
+        for i, j in np.argwhere(~(np.abs(rows) <= FLOAT32_MAX)).tolist():
+            value = float(rows[i, j])
+            reasons.setdefault(i, self.describe_bad_value(self.model.features[j], value))
 
-    def csv_suffixes(self, answers: dict[str, Any]) -> list[Any]:
-        """Return the added columns as a line of CSV has them."""
-        if not len(self.values):
-            return [answers["prediction"].cast(pa.string())]
-        first = self.csv_suffix_by_class.take(answers["label"].indices.fill_null(len(self.values)))
-        return [first, *(answers[name].cast(pa.string()) for name in self.output_columns[2:])]
+    def _predict(self, rows: Floats) -> tuple[NDArray[Any], Floats]:
+        if not len(rows):
+            # scikit-learn rejects no rows; the reference row has the types of the result.
+            predictions, probabilities = self._predict(self._reference_row)
+            return predictions[:0], probabilities[:0]
 
-    def describe_bad_value(self, name: str, got: float | str) -> str:
+        probabilities = np.empty((len(rows), 0))
+        if self.proba:
+            probabilities = self.model.probabilities(rows)
+        return self.model.predict(rows), probabilities
+
+    def _prediction_columns(
+        self, predictions: NDArray[Any], valid: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        if not len(self.class_values):
+            return {"prediction": self._scatter(predictions, valid)}
+
+        index_type: Any = np.int8 if len(self.class_values) <= MAX_INT8_CLASSES else np.int32
+        codes = self._class_codes(predictions).astype(index_type)
+        indices = self._scatter(codes, valid)
+        return {
+            "prediction": self.class_values.take(indices),
+            "label": pa.DictionaryArray.from_arrays(indices, self.labels),
+        }
+
+    def _count_classes(self, predictions: NDArray[Any]) -> NDArray[np.int64]:
+        if not len(self.class_values):
+            return np.zeros(0, np.int64)
+        return np.bincount(self._class_codes(predictions), minlength=len(self.class_values))
+
+    def _class_codes(self, predictions: NDArray[Any]) -> NDArray[np.int64]:
+        return np.searchsorted(np.asarray(self.model.classes), predictions)
+
+    def _scatter(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> Any:
+        if self.on_error == "skip" or valid.all():
+            return pa.array(values)
+        full = np.zeros(len(valid), values.dtype)
+        full[valid] = values
+        return pa.array(full, mask=~valid)
+
+    def csv_suffixes(self, columns: dict[str, Any]) -> list[Any]:
+        """Return the output columns as the texts that a line of CSV gains."""
+        if not len(self.class_values):
+            return [columns["prediction"].cast(pa.string())]
+        class_indices = columns["label"].indices.fill_null(len(self.class_values))
+        suffixes = [self.csv_suffix_by_class.take(class_indices)]
+        for name in self.probability_columns:
+            suffixes.append(columns[name].cast(pa.string()))
+        return suffixes
+
+    def describe_bad_value(self, name: str, value: float | str) -> str:
         """Return what is wrong with a value of a column."""
-        expected = "a number" if name in self.model.features else "UTF-8"
-        if isinstance(got, float):
-            expected = (
-                f"a number within {FLOAT32_MAX:.3g}" if np.isfinite(got) else "a finite number"
-            )
-        return f"{name!r}: expected {expected}, got {str(got)[:100]}"
-
-
-class ArrowScorer:
-    """Scores tables."""
-
-    def __init__(self, scorer: Scorer, schema: Any, facts: Any) -> None:
-        scorer.check(schema.names)
-        self.metadata = (schema.metadata or {}) | scorer.metadata
-        self.compression = (
-            facts.row_group(0).column(0).compression if facts.num_row_groups else SNAPPY
-        )
-        self.feature_types = {}
-        for name in scorer.model.features:
-            kind = schema.field(name).type
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if not (
-                pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-            ):
-                raise BatchError(f"column {name!r}: expected numbers, got {kind}")
-            self.feature_types[name] = kind
-        self.scorer, self.passthrough_columns = (
-            scorer,
-            schema.names if scorer.keep is None else scorer.keep,
-        )
-        self.columns = list(dict.fromkeys([*self.passthrough_columns, *scorer.model.features]))
-
-    def __call__(self, table: Any) -> tuple[Any, BatchStats]:
-        """Return the table with its answers; and the tally."""
-        bad = dict[int, str]()
-        numbers = [
-            table.column(name).cast(kind).cast(pa.float64(), safe=False)
-            for name, kind in self.feature_types.items()
-        ]
-        answers, placed, tally = self.scorer.answer(self.scorer.rows(numbers, bad), bad)
-        return append_predictions(
-            table.select(self.passthrough_columns), answers, placed
-        ), finalize_stats(tally)
+        expected = "UTF-8"
+        if name in self.model.features:
+            expected = "a number"
+        if isinstance(value, float):
+            expected = "a finite number"
+            if np.isfinite(value):
+                expected = f"a number within {FLOAT32_MAX:.3g}"
+        return f"{name!r}: expected {expected}, got {str(value)[:MAX_QUOTED_LENGTH]}"
 
 
 def find_failing_indices(attempt: Callable[[slice], Any], n: int) -> list[int]:
-    """Return which of n values make `attempt` fail on a slice of them, by halving."""
-    found, left = [], [slice(0, n)]
-    while left:
-        these = left.pop()
+    """Return the indices of the n values for which `attempt` fails on a slice, by bisection."""
+    failing = []
+    spans = [slice(0, n)]
+    while spans:
+        span = spans.pop()
         try:
-            attempt(these)
+            attempt(span)
         except (pa.ArrowInvalid, InvalidInput):
-            middle = (these.start + these.stop) // 2
-            if middle == these.start:
-                found.append(middle)
+            middle = (span.start + span.stop) // 2
+            if middle == span.start:
+                failing.append(middle)
             else:
-                left += [slice(these.start, middle), slice(middle, these.stop)]
-    return found
+                spans.append(slice(span.start, middle))
+                spans.append(slice(middle, span.stop))
+    return failing
 
 
-def append_predictions(kept: Any, answers: dict[str, Any], placed: NDArray[np.bool_]) -> Any:
-    """Return a table of what is kept and the answers, without the rows that have no place."""
-    kept = kept if placed.all() else kept.filter(pa.array(placed))
-    return pa.table({name: kept.column(name) for name in kept.column_names} | answers)
-
-
-def finalize_stats(tally: BatchStats) -> BatchStats:
-    """Return the tally of one block with its bad rows counted."""
-    tally.n_bad, tally.first_bad_row = len(tally.bad_rows), next(iter(tally.bad_rows), None)
-    return tally
+def append_predictions(table: Any, scored: ScoredRows) -> Any:
+    """Return the rows of `table` that are kept, with the output columns."""
+    if not scored.keep_mask.all():
+        table = table.filter(pa.array(scored.keep_mask))
+    columns: Mapping[str, Any] = {name: table.column(name) for name in table.column_names}
+    return pa.table({**columns, **scored.columns})
 
 
 def format_csv_row(row: Sequence[Any]) -> str:
-    """Return a line of CSV, without its end."""
+    """Return a line of CSV, without its line end."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(row)
     return text.getvalue()

@@ -37,7 +37,7 @@ from batches import (
     written,
 )
 from helpers import NAMES, ROOT, wait_until
-from serving.batch.csv_blocks import find_first_line_end, find_last_line_end, iter_blocks
+from serving.batch.csv_lines import find_first_line_end, find_last_line_end, iter_blocks
 from serving.model.card import FeatureInfo
 from serving.model.storage import save_model
 from serving.monitoring.drift import bin_shares, quantile_edges

@@ -1,0 +1,103 @@
+"""Scoring of NDJSON: lines with one JSON object each, which are kept as they were written."""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from serving.api.json_body import Number
+from serving.batch.scoring import Reasons, ScoredRows, Scorer
+from serving.batch.stats import BadRow, BatchError, BatchStats
+
+
+class NdjsonScorer:
+    """Score lines of JSON objects that have the features among their members."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+        self.n_features = scorer.model.n_features
+
+        names = {f"f{i}": name for i, name in enumerate(scorer.model.features)}
+        row: Any = msgspec.defstruct("Row", [(field, Number) for field in names], rename=names)
+        self.decoder = msgspec.json.Decoder(row)
+
+        self.output_members = ["prediction"]
+        if scorer.model.labels:
+            self.output_members.append("label")
+        if scorer.proba:
+            self.output_members.append("probability")
+        self.quoted_features = [msgspec.json.encode(name) for name in scorer.model.features]
+        self.quoted_outputs = [msgspec.json.encode(name) for name in self.output_members]
+
+    def __call__(self, block: bytes) -> tuple[bytes, BatchStats]:
+        """Return each line with its prediction, after a line end as in `block`, and the counts."""
+        lines = []
+        line_numbers = []
+        for number, line in enumerate(block.split(b"\n")):
+            stripped = line.strip()
+            if stripped:
+                lines.append(stripped)
+                line_numbers.append(number)
+
+        rows = np.full((len(lines), self.n_features), np.nan)
+        reasons: Reasons = {}
+        for i, line in enumerate(lines):
+            try:
+                rows[i] = self._decode_line(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, BatchError) as error:
+                reasons[i] = str(error)
+
+        scored = self.scorer.score(rows, reasons)
+        stats = scored.stats
+        stats.lines = block.count(b"\n")
+        stats.set_bad_rows(
+            [BadRow(row, line_numbers[row], reason) for row, _, reason in stats.bad_rows]
+        )
+        return self._append_members(lines, scored), stats
+
+    def _decode_line(self, line: bytes) -> tuple[float, ...]:
+        row = self.decoder.decode(line)
+        # Only a line in which a name occurs too often can have a duplicate or an existing output.
+        repeats_feature = any(line.count(name) > 1 for name in self.quoted_features)
+        if repeats_feature or any(name in line for name in self.quoted_outputs):
+            self._check_keys(line)
+        values: tuple[float, ...] = msgspec.structs.astuple(row)
+        return values
+
+    def _check_keys(self, line: bytes) -> None:
+        keys = [key for key, _ in json.loads(line, object_pairs_hook=list)]
+        for key in keys:
+            if key in self.output_members:
+                raise BatchError(f"Object contains field `{key}` already")
+            if keys.count(key) > 1:
+                raise BatchError(f"Object contains field `{key}` twice")
+
+    def _append_members(self, lines: list[bytes], scored: ScoredRows) -> bytes:
+        bad_indices = {bad_row.row for bad_row in scored.stats.bad_rows}
+        records = zip(*self._output_values(scored.columns), strict=True)
+
+        scored_lines = []
+        for i in np.flatnonzero(scored.keep_mask).tolist():
+            record = dict(zip(self.output_members, next(records), strict=True))
+            if i in bad_indices:
+                scored_lines.append(self._null_record(lines[i]))
+            else:
+                members = msgspec.json.encode(record)
+                scored_lines.append(lines[i][:-1] + b"," + members[1:])
+        return b"".join(b"\n" + line for line in scored_lines)
+
+    def _output_values(self, columns: dict[str, Any]) -> list[list[Any]]:
+        values = [columns[name].to_pylist() for name in self.scorer.prediction_columns]
+        if self.scorer.proba:
+            by_class = [columns[name].to_pylist() for name in self.scorer.probability_columns]
+            values.append(list(zip(*by_class, strict=True)))
+        return values
+
+    def _null_record(self, line: bytes) -> bytes:
+        nulls = dict.fromkeys(self.output_members)
+        try:
+            members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.encode(nulls)
+        return msgspec.json.encode(members | nulls)
