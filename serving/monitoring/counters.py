@@ -110,7 +110,7 @@ class RequestCounters:
             self._cells[IN_FLIGHT_COLUMN] += 1
 
     def end(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that `begin` has counted. `route` is as `known_route` returns it."""
+        """Count a request that `begin` has counted. `route` is a route or `other`."""
         request_column = self._request_columns.get((route, method, status))
         if request_column is None:
             request_column = self._request_columns[_known_labels(route, method, status)]
@@ -123,12 +123,6 @@ class RequestCounters:
             self._cells[request_column] += 1
             self._cells[bucket_column] += 1
             self._cells[sum_column] += seconds
-
-    def known_route(self, route: str) -> str:
-        """Return `route`, or `other` if there is no such route."""
-        if route in self._duration_columns:
-            return route
-        return OTHER_LABEL
 
     def requests(self) -> Iterator[tuple[RequestLabels, float]]:
         """Yield the labels and the count of each series, summed over all workers."""

@@ -76,8 +76,8 @@ class Telemetry:
         response.headers["X-Request-ID"] = current.id
 
         route = OTHER_LABEL
-        if current.url_rule:
-            route = self.requests.known_route(current.url_rule.rule)
+        if current.url_rule and current.url_rule.rule in self.requests.methods_by_route:
+            route = current.url_rule.rule
 
         self.requests.end(route, current.method, response.status_code, seconds)
         log_request(
