@@ -1,4 +1,4 @@
-"""Measure the verdict of GET /drift: how often it is a false alarm, and after how many rows it is right."""
+"""Measure the verdict of GET /drift: how often it is false, and after how many rows it is true."""
 
 import sys
 from pathlib import Path

@@ -63,9 +63,10 @@ def score_on_cluster(
                 results = results_in_order(futures, f"{staging_url}/{names[path]}")
                 yield path, list(futures), results
         finally:
-            if client.status == "running":  # otherwise the scheduler is gone
-                cancel_parts(client, futures_by_path)
-                with suppress(KeyError):  # no worker has it if shipping failed
+            # No worker has the plugin if shipping failed, and the scheduler may be gone.
+            if client.status == "running":
+                with suppress(KeyError, OSError):
+                    cancel_parts(client, futures_by_path)
                     client.unregister_worker_plugin(plugin.name)
 
 

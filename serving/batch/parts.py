@@ -179,7 +179,7 @@ class Writer:
             self.errors_file = self.fs.open(f"{self.path}.errors.ndjson", "wb")
         record: dict[str, Any] = {"row": bad_row.row + 1}
         if bad_row.line is not None:
-            record["line"] = bad_row.line + 1
+            record["line"] = bad_row.line
         record["reason"] = bad_row.reason
         self.errors_file.write(msgspec.json.encode(record) + b"\n")
 

@@ -10,17 +10,17 @@ class BatchError(Exception):
 
 
 class BadRow(NamedTuple):
-    """A row that cannot be scored; `row` and `line` are counted from 0."""
+    """A row that cannot be scored; `row` is counted from 0, `line` from 1."""
 
     row: int
     line: int | None  # Parquet has no lines
     reason: str
 
     def __str__(self) -> str:
-        """Return the row as text, with its place counted from 1."""
+        """Return the row as text, counted from 1."""
         if self.line is None:
             return f"row {self.row + 1}: {self.reason}"
-        return f"row {self.row + 1} (line {self.line + 1}): {self.reason}"
+        return f"row {self.row + 1} (line {self.line}): {self.reason}"
 
 
 @dataclass

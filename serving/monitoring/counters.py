@@ -25,27 +25,10 @@ BYTES_PER_COUNT = 8
 OTHER_LABEL = "other"  # one label for whatever a client makes up
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", OTHER_LABEL)
 STATUSES = (200, 400, 401, 404, 405, 406, 413, 415, 431, 500, 503, OTHER_LABEL)
-DURATION_BUCKETS = tuple(
-    float(seconds)
-    for seconds in [
-        "1e-4",
-        "2.5e-4",
-        "5e-4",
-        "1e-3",
-        "2.5e-3",
-        "5e-3",
-        ".01",
-        ".025",
-        ".05",
-        ".1",
-        ".25",
-        ".5",
-        "1",
-        "2.5",
-        "5",
-        "10",
-    ]
-)
+DURATION_BUCKETS = (  # upper bounds in seconds
+    1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3,
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
 
 PID_COLUMN = 0
 IN_FLIGHT_COLUMN = 1
@@ -127,9 +110,7 @@ class RequestCounters:
             self._cells[IN_FLIGHT_COLUMN] += 1
 
     def end(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that `begin` has counted. `route` is the rule, or anything else."""
-        if route not in self._duration_columns:
-            route = OTHER_LABEL
+        """Count a request that `begin` has counted. `route` is a route or `other`."""
         request_column = self._request_columns.get((route, method, status))
         if request_column is None:
             request_column = self._request_columns[_known_labels(route, method, status)]
@@ -142,12 +123,6 @@ class RequestCounters:
             self._cells[request_column] += 1
             self._cells[bucket_column] += 1
             self._cells[sum_column] += seconds
-
-    def known_route(self, route: str) -> str:
-        """Return `route`, or `other` if there is no such route."""
-        if route in self._duration_columns:
-            return route
-        return OTHER_LABEL
 
     def requests(self) -> Iterator[tuple[RequestLabels, float]]:
         """Yield the labels and the count of each series, summed over all workers."""
@@ -178,6 +153,12 @@ class RequestCounters:
 
 
 def _known_labels(route: str, method: str, status: int) -> RequestLabels:
-    known_method = method if method in METHODS else OTHER_LABEL
-    known_status = status if status in STATUSES else OTHER_LABEL
+    known_method = OTHER_LABEL
+    if method in METHODS:
+        known_method = method
+
+    known_status: int | str = OTHER_LABEL
+    if status in STATUSES:
+        known_status = status
+
     return route, known_method, known_status

@@ -131,10 +131,11 @@ def chi2_bound(bins: int, columns: int) -> float:
 
 
 def assess_drift(live: Floats, reference: Floats, columns: int) -> dict[str, Any]:
-    """Return the index of one of `columns` columns, its critical value without drift, and a verdict.
+    """Return the index of one of `columns` columns, its critical value, and the verdict.
 
-    `live` and `reference` are counts, of shape (bins,). A column is drifting if its index is above
-    the critical value and above MIN_PSI.
+    `live` and `reference` are counts, of shape (bins,). The critical value is the
+    bound of an index without drift. A column is drifting if its index is above that bound and above
+    MIN_PSI.
     """
     n_rows = live.sum()
     if n_rows < MIN_ROWS:

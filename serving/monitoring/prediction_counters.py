@@ -78,8 +78,12 @@ class PredictionCounters:
             return
 
         step = current_step()
-        bin_counts = self.bins.counts(rows) if self.bins.size else None
-        class_counts = Counter(predictions) if self.classes else {}
+        bin_counts = None
+        if self.bins.size:
+            bin_counts = self.bins.counts(rows)
+        class_counts: Counter[PredictionValue] = Counter()
+        if self.classes:
+            class_counts.update(predictions)
 
         with self._lock:
             if self._cells[CURRENT_STEP_COLUMN] != step:

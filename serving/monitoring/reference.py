@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from serving.model.card import FeatureInfo
 from serving.model.model import Model
 from serving.monitoring.counters import Floats
 
@@ -13,19 +14,23 @@ class Reference:
     """
 
     def __init__(self, model: Model) -> None:
-        card = model.card
-        self.features = card.features if card else []
-        self.n_rows = card.rows if card else 0
+        self.features: list[FeatureInfo] = []
+        self.n_rows = 0
         self.accuracy: float | None = None
+        class_shares: list[float] = []
+
+        card = model.card
         if card:
+            self.features = card.features
+            self.n_rows = card.rows
             self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy")
+            class_shares = [item.share for item in card.classes]
 
         # No training row is below the first edge or above the last one.
         self.feature_counts: list[Floats] = []
         for feature in self.features:
             self.feature_counts.append(np.array([0.0, *feature.shares, 0.0]) * self.n_rows)
 
-        class_shares = [item.share for item in card.classes] if card else []
         self.class_counts: Floats = np.array(class_shares) * self.n_rows
 
     @property

@@ -8,7 +8,7 @@ from flask import Response
 
 from serving.model.card import PredictionValue
 from serving.model.model import Model
-from serving.monitoring.counters import Floats, RequestCounters
+from serving.monitoring.counters import OTHER_LABEL, Floats, RequestCounters
 from serving.monitoring.drift import FeatureBins, assess_drift
 from serving.monitoring.prediction_counters import (
     STEP_SECONDS,
@@ -34,7 +34,9 @@ class Telemetry:
         previous: "Telemetry | None" = None,
     ) -> None:
         self.model_version = model.version
-        self.model_name = model.card.name if model.card else ""
+        self.model_name = ""
+        if model.card:
+            self.model_name = model.card.name
         self.reload_error = ""  # why newer model files are not served
         self.quiet_routes = probe_paths | {"/metrics"}  # requested every few seconds by machines
 
@@ -52,7 +54,7 @@ class Telemetry:
             self.requests = RequestCounters(methods_by_route)
 
     def attach(self, slot: int) -> None:
-        """Count for the worker in `slot` from now on: 0 before the fork, above 0 for each worker."""
+        """Count for the worker in `slot` from now on: 0 before the fork, at least 1 after it."""
         self.requests.attach(slot)
         self.predictions.attach(slot)
 
@@ -73,7 +75,10 @@ class Telemetry:
         seconds = time.perf_counter() - current.started_at
         response.headers["X-Request-ID"] = current.id
 
-        route = self.requests.known_route(current.url_rule.rule if current.url_rule else "")
+        route = OTHER_LABEL
+        if current.url_rule and current.url_rule.rule in self.requests.methods_by_route:
+            route = current.url_rule.rule
+
         self.requests.end(route, current.method, response.status_code, seconds)
         log_request(
             method=current.method,
@@ -110,16 +115,18 @@ class Telemetry:
             comparison = self._compare(live, reference)
             features.append({"name": feature.name, "edges": feature.edges, **comparison})
 
+        columns = list(features)
         classes = None
         if self.reference.has_classes:
             comparison = self._compare(window.by_class, self.reference.class_counts)
             classes = {"values": self.predictions.classes, **comparison}
+            columns.append(classes)
 
         return {
             "model_version": self.model_version,
             "window_seconds": STEP_SECONDS * WINDOW_STEPS,
             "rows": window.n_rows,
-            "verdict": overall_verdict([*features, *([classes] if classes else [])]),
+            "verdict": overall_verdict(columns),
             "features": features,
             "classes": classes,
         }

@@ -69,7 +69,7 @@ def test_every_format_to_every_other_with_the_estimators_own_answers(tmp_path, s
     probabilities = np.column_stack([found.column(name).to_numpy() for name in added[2:]])
     rows = np.column_stack([data.column(name).to_numpy() for name in NAMES])
     np.testing.assert_allclose(probabilities, MODEL.estimator.predict_proba(rows), rtol=1e-9)
-    assert printed.startswith("100000 rows in ") and f" by version {MODEL.version}\n" in printed
+    assert printed.startswith("100000 rows in ") and f", model version {MODEL.version}\n" in printed
     mix = np.bincount(answers) / 1e5
     assert (
         f"  classes   {', '.join(f'{label} {share:.3f}' for label, share in zip(LABELS, mix, strict=True))}"
@@ -195,9 +195,9 @@ def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
     [
         ("", "line 1: expected the names of columns"),
         ("\xff\n", "line 1: expected the names of columns"),
-        ("a,b\n1,2\n", "no column 'sepal length (cm)'; there are 'a', 'b'"),
-        (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' is there 2 times"),
-        (f"{HEADER},label\n", "column 'label' is there already: --keep the others"),
+        ("a,b\n1,2\n", "missing column 'sepal length (cm)'; found 'a', 'b'"),
+        (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' occurs 2 times"),
+        (f"{HEADER},label\n", "output column 'label' already exists; exclude it with --keep"),
         (
             f"{HEADER}\n{GOOD}\n5.1,3.5,one,0.2\n",
             "row 2 (line 3): 'petal length (cm)': expected a number, got 'one'",
@@ -210,7 +210,7 @@ def test_bad_rows_are_counted_and_written_beside(tmp_path, on_error, target):
             f"{HEADER}\n5.1,3.5,1.4,-inf\n",
             "row 1 (line 2): 'petal width (cm)': expected a finite number, got -inf",
         ),
-        (f'{HEADER},n\n{GOOD},"a\n{GOOD},b\n', "a quotation mark that is not closed"),
+        (f'{HEADER},n\n{GOOD},"a\n{GOOD},b\n', "unbalanced quotation mark"),
     ],
 )
 def test_a_csv_that_cannot_be_scored_is_refused_with_the_place_and_leaves_the_old_output(
@@ -305,7 +305,7 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path):
         ((f"{tmp_path}/*.none", tmp_path), "*.none: no .csv or "),
         ((tmp_path / "in.csv", "/proc/out.csv"), "/proc"),
         (("nowhere://in.csv", tmp_path / "out.csv"), "nowhere"),
-        ((tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"), "in.csv: no column 'id'"),
+        ((tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"), "in.csv: missing column 'id'"),
         (
             (tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "no.pkl"),
             "no.pkl: No such file",
@@ -471,7 +471,7 @@ def test_a_regressor_has_neither_labels_nor_classes(tmp_path):
         tmp_path / "in.csv", tmp_path / "out.csv", "--proba", "--model", tmp_path / "model.pkl"
     )
     (tmp_path / "model.json").unlink()
-    assert "has no card" in refused(
+    assert "has no model card" in refused(
         tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "model.pkl"
     )
 

@@ -35,10 +35,10 @@ def test_feedback_counts_class_pairs(call):
     """Feedback counts by predicted and actual class."""
     assert_json(feedback(call, [0, 1, 2, 1], [0, 1, 1, 1]), 200, {"counted": 4})
     assert_json(feedback(call, [0], [0]), 200, {"counted": 1})
-    found = {
+    pairs = {
         labels[1:]: n for labels, n in scrape(call).items() if labels[0] == "feedback_total" and n
     }
-    assert found == {
+    assert pairs == {
         ("0", VERSION, "0"): 2,
         ("1", VERSION, "1"): 2,
         ("1", VERSION, "2"): 1,
@@ -113,12 +113,14 @@ def test_classes_of_any_type_are_counted(tmp_path, classes, one):
 
     prediction = predict(call, features=[SETOSA, VIRGINICA]).json["prediction"]
     assert feedback(call, [one, one], prediction).status == 200
-    found = scrape(call)
+    samples = scrape(call)
     version = service_of(app).model.version
-    assert sum(found["predictions_total", str(value), version] for value in set(prediction)) == 2
+    assert sum(samples["predictions_total", str(value), version] for value in set(prediction)) == 2
     assert (
         sum(
-            n for labels, n in found.items() if labels[0] == "feedback_total" and str(one) in labels
+            n
+            for labels, n in samples.items()
+            if labels[0] == "feedback_total" and str(one) in labels
         )
         == 2
     )

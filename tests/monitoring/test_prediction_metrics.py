@@ -43,18 +43,18 @@ def test_predictions_count_rows_classes_bins(call):
     predict(call, features=[SETOSA, VIRGINICA, VIRGINICA])
     predict(call, features=SETOSA)
     predict(call, features=[4.3, 100, -1, 2.5])  # an edge on either side holds its value
-    found = scrape(call)
-    assert found["rows_total", VERSION] == 5
-    classes = [found["predictions_total", str(i), VERSION] for i in range(3)]
+    samples = scrape(call)
+    assert samples["rows_total", VERSION] == 5
+    classes = [samples["predictions_total", str(i), VERSION] for i in range(3)]
     assert classes[2] >= 2 and sum(classes) == 5
     for name, expected in zip(
         NAMES, ({"0": 1}, {"above": 1}, {"below": 1}, {"above": 0, "4": 3}), strict=True
     ):
-        assert expected == {b: found["feature_rows_total", b, name, VERSION] for b in expected}
+        assert expected == {b: samples["feature_rows_total", b, name, VERSION] for b in expected}
         assert (
             sum(
                 n
-                for labels, n in found.items()
+                for labels, n in samples.items()
                 if labels[0] == "feature_rows_total" and name in labels
             )
             == 5
@@ -69,17 +69,17 @@ def test_rejected_rows_are_not_counted(call):
 
 def test_reference_is_exposed(call):
     """The reference of the model card is among the metrics."""
-    found = scrape(call)
+    samples = scrape(call)
     card = msgspec.json.decode((ROOT / "model.json").read_bytes())
-    assert found["model_info", VERSION, "iris"] == 1
-    assert found["model_reference_rows", VERSION] == card["rows"] == 150
+    assert samples["model_info", VERSION, "iris"] == 1
+    assert samples["model_reference_rows", VERSION] == card["rows"] == 150
     assert (
-        found["model_accuracy_reference", VERSION]
+        samples["model_accuracy_reference", VERSION]
         == card["metrics"]["cross_validation"]["accuracy"]
     )
-    share = found["feature_reference_share", "0", NAMES[0], VERSION]
+    share = samples["feature_reference_share", "0", NAMES[0], VERSION]
     assert share == pytest.approx((150 * card["features"][0]["shares"][0] + 1) / (150 + 7))
-    assert found["class_reference_share", "1", VERSION] == pytest.approx(1 / 3)
+    assert samples["class_reference_share", "1", VERSION] == pytest.approx(1 / 3)
 
 
 def moved(column, by):
@@ -92,26 +92,27 @@ def test_drift_report_verdicts(call):
     """The verdict is too few rows, quiet, or drifting with the feature that moved."""
     assert call("GET", "/drift").json["verdict"] == "too few rows"
     predict(call, features=X[:99].tolist())
-    found = call("GET", "/drift").json
-    assert (found["verdict"], found["rows"]) == ("too few rows", 99)
-    assert found["features"][0]["psi"] is None
+    report = call("GET", "/drift").json
+    assert (report["verdict"], report["rows"]) == ("too few rows", 99)
+    assert report["features"][0]["psi"] is None
     predict(call, features=X[99:].tolist())
-    found = call("GET", "/drift").json
-    assert (found["verdict"], found["rows"], found["classes"]["verdict"]) == ("quiet", 150, "quiet")
-    for feature in found["features"]:
+    report = call("GET", "/drift").json
+    assert (report["verdict"], report["rows"]) == ("quiet", 150)
+    assert report["classes"]["verdict"] == "quiet"
+    for feature in report["features"]:
         assert feature["live"] == feature["reference"] and feature["psi"] < 0.05
         assert 0 < feature["critical"] < 1
     predict(call, features=moved(1, X[:, 1].std()))
-    found = call("GET", "/drift").json
-    assert (found["verdict"], found["model_version"]) == ("drifting", VERSION)
-    assert [feature["verdict"] == "drifting" for feature in found["features"]] == [
+    report = call("GET", "/drift").json
+    assert (report["verdict"], report["model_version"]) == ("drifting", VERSION)
+    assert [feature["verdict"] == "drifting" for feature in report["features"]] == [
         False,
         True,
         False,
         False,
     ]
-    assert found["features"][1]["psi"] > found["features"][1]["critical"]
-    assert found["features"][1]["live"][-1] > 0  # above everything that was seen
+    assert report["features"][1]["psi"] > report["features"][1]["critical"]
+    assert report["features"][1]["live"][-1] > 0  # above the largest training value
 
 
 def test_class_mix_can_drift(call):

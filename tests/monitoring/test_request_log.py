@@ -34,8 +34,8 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 def lines(service, logger="serving.monitoring.request_log"):
     """Return what a stopped service logged, each line decoded."""
-    found = [msgspec.json.decode(line) for line in service.log.splitlines()]
-    return [line for line in found if line["logger"] == logger]
+    records = [msgspec.json.decode(line) for line in service.log.splitlines()]
+    return [line for line in records if line["logger"] == logger]
 
 
 def test_request_is_one_json_line(serve):

@@ -1,4 +1,4 @@
-"""Request metrics: counted and timed exactly, whichever worker is asked."""
+"""Request metrics: counted and timed exactly, over all workers."""
 
 import os
 import signal
@@ -54,10 +54,10 @@ def test_requests_are_counted_and_timed(call):
     call("GET", "/predict")
     call("GET", "/nothing")
     call("BREW", "/coffee")
-    found = scrape(call)
+    samples = scrape(call)
     counts = {
         labels: n - before.get(labels, 0)
-        for labels, n in found.items()
+        for labels, n in samples.items()
         if labels[0] == "http_requests_total"
     }
     assert {labels[1:]: n for labels, n in counts.items() if n} == {
@@ -68,42 +68,42 @@ def test_requests_are_counted_and_timed(call):
         ("other", "other", "404"): 1,
         ("GET", "/metrics", "200"): 1,
     }
-    assert found["http_request_duration_seconds_count", "/predict"] == 2
-    assert found["http_request_duration_seconds_count", "other"] == 3
+    assert samples["http_request_duration_seconds_count", "/predict"] == 2
+    assert samples["http_request_duration_seconds_count", "other"] == 3
     buckets = [
-        found["http_request_duration_seconds_bucket", str(le), "/predict"]
+        samples["http_request_duration_seconds_bucket", str(le), "/predict"]
         for le in DURATION_BUCKETS
     ]
     assert buckets == sorted(buckets) and buckets[0] < 2 == buckets[-1]
-    assert 0 < found["http_request_duration_seconds_sum", "/predict"] < 10
+    assert 0 < samples["http_request_duration_seconds_sum", "/predict"] < 10
     assert DURATION_BUCKETS[0] <= 100e-6 and DURATION_BUCKETS[-1] >= 10
 
 
 def test_series_exist_before_first_event(call):
     """The series of an alert exist from the start."""
     # `increase` sees a series only from its second sample.
-    found = scrape(call)
-    assert found["http_requests_total", "POST", "/predict", "500"] == 0
-    assert found["predictions_total", "2", VERSION] == 0
-    assert found["feedback_total", "2", VERSION, "0"] == 0
-    assert found["feature_rows_total", "below", NAMES[0], VERSION] == 0
+    samples = scrape(call)
+    assert samples["http_requests_total", "POST", "/predict", "500"] == 0
+    assert samples["predictions_total", "2", VERSION] == 0
+    assert samples["feedback_total", "2", VERSION, "0"] == 0
+    assert samples["feature_rows_total", "below", NAMES[0], VERSION] == 0
 
 
 @pytest.mark.parametrize("kind", ["path", "method", "id"])
 def test_client_values_share_one_series(call, kind):
     """A thousand invented paths, methods or ids make one new series."""
 
-    def ask(i):
+    def send_request(i):
         path, headers = (f"/x{i}", None) if kind == "path" else ("/x", {"X-Request-ID": f"x{i}"})
         call(f"M{i}" if kind == "method" else "GET", path, None, headers)
 
     scrape(call)
     before = scrape(call).keys()
     for i in range(1000):
-        ask(i)
-    found = scrape(call)
-    [new] = found.keys() - before
-    assert found[new] == 1000
+        send_request(i)
+    samples = scrape(call)
+    [new] = samples.keys() - before
+    assert samples[new] == 1000
 
 
 class Interrupted:
@@ -136,10 +136,10 @@ def test_threads_lose_no_count(app):
         thread.start()
     for thread in threads:
         thread.join()
-    found = scrape(lambda *request: in_process(app, *request))
-    assert found["http_requests_total", "POST", "/predict", "200"] == 400
-    assert found["rows_total", VERSION] == found["predictions_total", "0", VERSION] == 400
-    assert found["http_requests_in_flight",] == 1  # the scrape itself
+    samples = scrape(lambda *request: in_process(app, *request))
+    assert samples["http_requests_total", "POST", "/predict", "200"] == 400
+    assert samples["rows_total", VERSION] == samples["predictions_total", "0", VERSION] == 400
+    assert samples["http_requests_in_flight",] == 1  # the scrape itself
 
 
 def test_counts_survive_workers(serve):
@@ -147,14 +147,14 @@ def test_counts_survive_workers(serve):
     service = serve(WEB_CONCURRENCY="2")
     wait_until(lambda: len(service.workers()) == 2)
 
-    def ask():
+    def send_requests():
         for _ in range(60):
             assert service.call("POST", "/predict", ARTICLE, JSON).status == 200
 
     def replaced(old):
         return len(service.workers()) == 2 and not set(old) & set(service.workers())
 
-    ask()
+    send_requests()
     for victims, number in (
         (service.workers(), signal.SIGKILL),
         ([service.process.pid], signal.SIGHUP),
@@ -163,18 +163,20 @@ def test_counts_survive_workers(serve):
         for pid in victims:
             os.kill(pid, number)
         wait_until(lambda before=before: replaced(before))
-        ask()
+        send_requests()
     expected = 180
-    for _ in range(8):  # whoever answers
-        found = scrape(service.call)
-        assert found["http_requests_total", "POST", "/predict", "200"] == expected
-        assert found["rows_total", VERSION] == expected
-        assert found["http_request_duration_seconds_count", "/predict"] == expected
-        assert found["http_requests_in_flight",] == 1
+    for _ in range(8):  # each worker answers some of these
+        samples = scrape(service.call)
+        assert samples["http_requests_total", "POST", "/predict", "200"] == expected
+        assert samples["rows_total", VERSION] == expected
+        assert samples["http_request_duration_seconds_count", "/predict"] == expected
+        assert samples["http_requests_in_flight",] == 1
         memory = [
-            value for labels, value in found.items() if labels[0] == "process_resident_memory_bytes"
+            value
+            for labels, value in samples.items()
+            if labels[0] == "process_resident_memory_bytes"
         ]
-        assert len(memory) == 3 and min(memory) > 1e6  # two workers, and who started them
+        assert len(memory) == 3 and min(memory) > 1e6  # two workers and the master
 
 
 def test_in_flight_is_seen_by_all_workers(serve, tmp_path):
