@@ -145,7 +145,7 @@ def handle_invalid_input(error: InvalidInput) -> ResponseReturnValue:
 
 
 def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
-    """Return `error` as JSON in the shape of the path's protocol, with its headers such as Allow."""
+    """Return `error` as JSON in the shape of the path's protocol, with headers such as Allow."""
     message = error.description or error.name
     if isinstance(error, NotFound | MethodNotAllowed):
         message = f"{request.method} {request.path}: {error.name}"

@@ -1,4 +1,4 @@
-"""The process model: `gunicorn app:app` reads this file, so that it is the whole production command."""
+"""The process model, which `gunicorn app:app` reads: each setting has its reason."""
 
 import gc
 import itertools
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Before numpy is imported: a worker is a core's worth of work, and a BLAS that threads does not survive the fork.
+# Before numpy is imported: a worker is for one core, and the threads of a BLAS do not survive a fork.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
@@ -46,28 +46,34 @@ if public_port != settings.port:
 if settings.metrics_port:
     bind.append(f"0.0.0.0:{settings.metrics_port}")
 
-# Two, not one a core: in a container the cores that Python counts are the node's, not ours.
+# Not one for each core by default: in a container Python counts the cores of the node.
 workers = settings.web_concurrency
 # An event loop, so that a slow or idle client occupies a socket but no thread.
 worker_class = "serving.server.worker.Worker"
-# For long bodies and slow models. Four: the worst body costs 35 MB while it is decoded, and the pod's memory has to do.
+# For long bodies and slow models. The worst body takes 35 MB while it is decoded, so four of them
+# fit into the memory of the pod.
 threads = 4
-# Clients at a time, in each worker; one more is told 503, so that a balancer goes elsewhere.
+# Clients of one worker. Further clients receive 503, so that a load balancer tries another pod.
 worker_connections = 1000
 
-# The model is loaded and checked once, before the fork: a bad one ends the whole process, with one line and a status
-# that an orchestrator sees, and the workers share its memory.
+# The model is loaded and verified once, before the fork. An invalid one ends the process with one
+# line and a status that an orchestrator sees, and the workers share the memory of a valid one.
 preload_app = True
 
-# Longer than a proxy keeps an idle connection (60 s is usual): it must never send on one that we have just closed.
+# Longer than a proxy keeps an idle connection (usually 60 s), so that a proxy never sends a request
+# on a connection that has just been closed here.
 keepalive = 65
-# Below the pod's grace period less its preStop wait; tests/deployment/test_manifests.py holds the three against each other.
+# Below the pod's grace period minus its preStop wait. A test compares the three.
 graceful_timeout = 25
-# A worker that says nothing for so long is killed and replaced, and a request that takes so long to arrive is refused.
+# A worker without a heartbeat for this time is replaced, and a request that takes longer to arrive
+# is rejected.
 timeout = 30
 
-# The root file system may be read-only and there may be no HOME: heartbeats go to memory, nothing else is written.
-worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a heartbeat, opened and unlinked
+# The root file system may be read-only, and there may be no HOME. So heartbeats go to memory, and
+# nothing else is written.
+worker_tmp_dir = None
+if Path("/dev/shm").is_dir():  # noqa: S108 - the heartbeat file is unlinked once it is open
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
 control_socket_disable = True
 
 loglevel = settings.log_level
@@ -75,38 +81,39 @@ logconfig_dict = logging_config(loglevel.upper(), sys.stderr.isatty())
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's name for it
-    """gunicorn's, but for its line a request: serving/monitoring/request_log.py writes it, with what only it knows."""
+    """gunicorn's logger without its access log: serving/monitoring/request_log.py has its own."""
 
     def access(self, *_: Any) -> None:
         """Write nothing."""
 
 
 def when_ready(_: Any) -> None:
-    """Keep what was loaded out of the garbage collector: it never goes, and pages that nobody marks stay shared."""
+    """Exempt loaded objects from garbage collection, so that their memory pages stay shared."""
     gc.collect()
     gc.freeze()
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the first row of the counts that no living worker has: that of the one it replaces."""
+    """Give the worker the first slot that no living worker has: that of the worker it replaces."""
     used_slots = {peer.slot for peer in server.WORKERS.values()}
     worker.slot = next(slot for slot in itertools.count(1) if slot not in used_slots)
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Count in that row; the application was loaded before the fork."""
+    """Count in the slot of the worker; the application was loaded before the fork."""
     service_of(server.app.wsgi()).telemetry.attach(worker.slot)
 
 
 def on_reload(server: Any) -> None:
-    """Have the workers that are about to be made serve what lies at MODEL_PATH now; those there are finish as they are.
+    """Load the files now at MODEL_PATH for the workers that are forked next.
 
-    With preload_app gunicorn itself keeps the application that it has.
+    With preload_app gunicorn itself keeps the application that it has. The workers of the old model
+    finish their requests.
     """
     import app
 
     gc.unfreeze()
-    app.app = server.app.callable = app.reload_app(
-        server.app.wsgi()
-    )  # under both names, so that the old one goes
+    # Both references change, so that the old application is freed.
+    app.app = app.reload_app(server.app.wsgi())
+    server.app.callable = app.app
     when_ready(server)

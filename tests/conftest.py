@@ -1,4 +1,4 @@
-"""What tests share: a call to the service, in this process or wherever SERVICE_URL says, and a real gunicorn."""
+"""Fixtures that all tests share: a call to the service, a real gunicorn, copies of the program."""
 
 import importlib.util
 import os
@@ -45,7 +45,7 @@ def call() -> Any:
 
 @pytest.fixture
 def serve() -> Iterator[Any]:
-    """Return a function that starts the service and gives it back, ready; each must end with status 0."""
+    """Return a function that starts a service; each service must end with status 0."""
     started: list[Service] = []
 
     def start(cwd: Path = ROOT, command: list[str] | None = None, **names: str) -> Service:

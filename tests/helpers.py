@@ -89,7 +89,7 @@ class Service:
             command, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True
         )
         self.log = ""
-        self.asked = env["PORT"]
+        self.requested_port = env["PORT"]
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         wait_until(lambda: self._port() or self.process.poll() is not None)
@@ -102,8 +102,12 @@ class Service:
             self.log += line
 
     def _port(self) -> str:
-        found = re.search(r"(?:Listening at:|Running on) http://[0-9.]+:([0-9]+)", self.log)
-        return found[1] if found else self.asked if self.asked != "0" else ""
+        match = re.search(r"(?:Listening at:|Running on) http://[0-9.]+:([0-9]+)", self.log)
+        if match:
+            return match[1]
+        if self.requested_port != "0":
+            return self.requested_port
+        return ""
 
     def call(self, *request: Any) -> Answer:
         return over_http(self.address, *request)
@@ -131,7 +135,7 @@ def gunicorn(*prefix: str) -> list[str]:
 
 
 def environment(**names: str) -> dict[str, str]:
-    """Return what a process needs to find its libraries, and nothing of the developer's, HOME included."""
+    """Return an environment in which a process finds its libraries, without HOME."""
     return {"PATH": os.environ["PATH"], "PORT": "0"} | names
 
 
@@ -201,7 +205,7 @@ ANSWER = b'{"prediction":[0]}\n'
 
 
 class Client(threading.Thread):
-    """Sends one request after the other on one connection until it is told that it will be closed."""
+    """Send requests on one connection until a response announces that it will be closed."""
 
     def __init__(self, address):
         super().__init__(daemon=True)

@@ -164,7 +164,7 @@ def read_csv(body: bytes) -> list[list[str]]:
 
 
 def with_json_schema(json_type: Any, schema: dict[str, Any]) -> Any:
-    """Return `json_type` with constraints for the OpenAPI document, which msgspec does not check."""
+    """Return `json_type` with constraints for the OpenAPI document only."""
     return Annotated[json_type, Meta(extra_json_schema=schema)]
 
 

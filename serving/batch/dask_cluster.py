@@ -1,4 +1,4 @@
-"""Scoring on a Dask cluster: files are split into parts, scored by the workers, and put in order."""
+"""Scoring on a Dask cluster: files are split into parts, which the workers score."""
 
 import hashlib
 import logging
@@ -194,7 +194,7 @@ def environment_fingerprint() -> dict[str, str]:
 
 
 class ModelPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed is untyped
-    """The model, shipped once to each worker, later ones included, and verified there on loading."""
+    """The model, shipped once to each worker, also to later ones, and verified on loading."""
 
     def __init__(self, path: Path) -> None:
         self.name = f"model-{uuid.uuid4().hex}"  # unique: another job may ship the same model

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a job: which files there are, and outputs that appear whole or not at all."""
+"""Inputs and outputs of a job: input files are listed, outputs appear whole or not at all."""
 
 import fcntl
 import os

@@ -56,7 +56,8 @@ def test_each_example_is_as_the_schema_says_and_so_is_its_answer(name):
     for mimetype, content in operation.get("requestBody", {"content": {None: None}})[
         "content"
     ].items():
-        body, headers = None, {}
+        body = None
+        headers = {}
         if mimetype:
             assert_conforms(content["example"], content["schema"])
             body = content["example"] if mimetype == "text/csv" else json.dumps(content["example"])

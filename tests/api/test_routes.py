@@ -1,4 +1,4 @@
-"""Whole responses. With SERVICE_URL set, the first part is put to that service, such as the image."""
+"""The routes of our own API. With SERVICE_URL set, the first part tests that service."""
 
 import json
 import re

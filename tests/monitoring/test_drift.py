@@ -98,8 +98,10 @@ def test_counts_match_card_shares(values):
 
 def test_psi_follows_formula():
     """The index follows its formula, also with empty and rare bins."""
-    live, reference = np.array([20, 30, 50]), np.array([100, 60, 40])
-    p, q = [20.5 / 101.5, 30.5 / 101.5, 50.5 / 101.5], [101 / 203, 61 / 203, 41 / 203]
+    live = np.array([20, 30, 50])
+    reference = np.array([100, 60, 40])
+    p = [20.5 / 101.5, 30.5 / 101.5, 50.5 / 101.5]
+    q = [101 / 203, 61 / 203, 41 / 203]
     expected = sum((a - b) * (np.log(a) - np.log(b)) for a, b in zip(p, q, strict=True))
     assert psi(live, reference) == pytest.approx(expected)
     assert psi(reference, reference) == pytest.approx(0, abs=1e-3)
