@@ -28,13 +28,15 @@ NAMED = {
 }
 
 
-def test_the_file_is_what_is_answered():
+def test_committed_document_is_current():
+    """docs/openapi.json is what /openapi.json answers."""
     assert json.loads((ROOT / "docs/openapi.json").read_text()) == DOCUMENT, (
         "make openapi writes it"
     )
 
 
-def test_it_has_every_route_and_no_other():
+def test_document_has_every_route():
+    """The document has each route and no other."""
     rules = APP.url_map.iter_rules()
     routes = {
         f"{method} {rule.rule}" for rule in rules for method in rule.methods - {"HEAD", "OPTIONS"}
@@ -49,7 +51,8 @@ def assert_conforms(instance, schema):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_each_example_is_as_the_schema_says_and_so_is_its_answer(name):
+def test_examples_and_responses_conform(name):
+    """Each example conforms to its schema, and so does its response."""
     method, path = OPERATIONS[name]
     operation = DOCUMENT["paths"][path][method]
     told = operation["responses"]["200"]["content"]
@@ -71,7 +74,8 @@ def test_each_example_is_as_the_schema_says_and_so_is_its_answer(name):
 
 
 @pytest.mark.parametrize("name", POSTS)
-def test_each_refusal_is_as_the_schema_says(name):
+def test_error_responses_conform(name):
+    """Each error response conforms to its schema."""
     _, path = OPERATIONS[name]
     responses = DOCUMENT["paths"][path]["post"]["responses"]
     for status, body, headers in [
@@ -103,7 +107,8 @@ def test_each_refusal_is_as_the_schema_says(name):
 @pytest.mark.parametrize(
     ("path", "member"), [("/predict", "features"), ("/v1/models/{model}:predict", "instances")]
 )
-def test_what_is_refused_the_schema_refuses_as_well(path, member, rows):
+def test_schema_rejects_what_service_rejects(path, member, rows):
+    """Rows that the service rejects do not conform to the schema."""
     schema = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert_conforms({member: [[1, 2, 3, 4]]}, schema)
     with pytest.raises(ValidationError):
@@ -114,7 +119,8 @@ def test_what_is_refused_the_schema_refuses_as_well(path, member, rows):
     )
 
 
-def test_with_keys_it_says_so_and_is_as_closed_as_the_rest():
+def test_document_describes_api_keys():
+    """With API keys the document needs a key, and says so."""
     app = create_app(API_KEYS="one")
     assert (
         in_process(app, "GET", "/openapi.json").status
@@ -129,12 +135,14 @@ def test_with_keys_it_says_so_and_is_as_closed_as_the_rest():
     assert "security" not in DOCUMENT
 
 
-def test_what_has_a_port_of_its_own_is_not_here():
+def test_admin_paths_are_left_out():
+    """With METRICS_PORT the admin paths are not in the document."""
     paths = in_process(create_app(METRICS_PORT="9000"), "GET", "/openapi.json").json["paths"]
     assert DOCUMENT["paths"].keys() - paths.keys() == {"/metrics", "/drift"}
 
 
-def test_its_version_is_the_projects():
+def test_versions_agree():
+    """The document has the project's version."""
     assert DOCUMENT["info"] == {"title": "iris", "version": serving.__version__}
     assert (
         tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -142,7 +150,8 @@ def test_its_version_is_the_projects():
     )
 
 
-def test_the_page_stands_on_its_own_under_a_strict_policy():
+def test_docs_page_needs_nothing_else():
+    """The page loads nothing from elsewhere and has a strict policy."""
     page = in_process(APP, "GET", "/docs")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     policy = dict(
