@@ -25,7 +25,7 @@ from helpers import (
 )
 from serving.server.body_buffer import MAX_BUFFERED_BYTES
 from serving.server.environ import cgi_variable_name
-from serving.server.http11 import (
+from serving.server.request_reader import (
     MAX_HEADER_BYTES,
     MAX_HEADER_FIELDS,
 )
