@@ -3,7 +3,7 @@
 from app import create_app
 from documentation import DOCUMENTS, quoted, table
 from manifests import gunicorn_settings
-from serving.server.http11 import MAX_HEADER_BYTES, MAX_HEADER_FIELDS
+from serving.server.request_reader import MAX_HEADER_BYTES, MAX_HEADER_FIELDS
 
 API = DOCUMENTS["api.md"]
 

@@ -8,7 +8,7 @@ from documentation import DOCUMENTS, flat_text, quoted, table
 from helpers import ROOT
 from manifests import ALERTS, container_variable, gunicorn_settings, service_container, service_pod
 from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
-from serving.server.http11 import MAX_BUFFERED_BYTES
+from serving.server.body_buffer import MAX_BUFFERED_BYTES
 from serving.server.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS
 
 OPERATIONS = flat_text("operations.md")

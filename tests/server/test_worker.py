@@ -23,11 +23,11 @@ from helpers import (
     half_sent,
     wait_until,
 )
-from serving.server.http11 import (
-    MAX_BUFFERED_BYTES,
+from serving.server.body_buffer import MAX_BUFFERED_BYTES
+from serving.server.environ import cgi_variable_name
+from serving.server.request_reader import (
     MAX_HEADER_BYTES,
     MAX_HEADER_FIELDS,
-    cgi_variable_name,
 )
 
 POST = (
@@ -633,7 +633,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(wsgi):
         while piece := client.file.read(100):
             found += piece
         raise ConnectionError if not found.endswith(b"0\r\n\r\n") else AssertionError
-    wait_until(lambda: "an answer broke off" in service.log)
+    wait_until(lambda: "unhandled exception in the response body" in service.log)
 
 
 def test_a_stream_nobody_reads_ends_with_its_client(wsgi):

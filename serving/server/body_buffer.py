@@ -1,0 +1,55 @@
+"""Memory for request bodies: one buffer per connection, and one budget per worker."""
+
+MAX_BUFFERED_BYTES = 32 * 2**20  # of all request bodies that a worker holds
+
+
+class BufferBudget:
+    """The bytes of request bodies that the connections of a worker hold together."""
+
+    def __init__(self) -> None:
+        self.used_bytes = 0
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether the connections hold more than the worker allows."""
+        return self.used_bytes > MAX_BUFFERED_BYTES
+
+
+class BodyBuffer:
+    """The request bodies of one connection: one that is being read, and those not yet answered."""
+
+    def __init__(self, budget: BufferBudget) -> None:
+        self.budget = budget
+        self.body = bytearray()  # of the request that is being read
+        self.held_bytes = 0  # of this body and of the requests that have no response yet
+
+    def append(self, data: bytes) -> None:
+        """Add a part to the body that is being read."""
+        self.body += data
+        self.held_bytes += len(data)
+        self.budget.used_bytes += len(data)
+
+    def take_body(self) -> bytearray:
+        """Return the body that was read, and begin an empty one; its bytes still count."""
+        body = self.body
+        self.body = bytearray()
+        return body
+
+    def discard_body(self) -> None:
+        """Drop the body that is being read."""
+        self.release(len(self.body))
+        self.body = bytearray()
+
+    def release(self, n_bytes: int) -> None:
+        """Return bytes to the budget of the worker.
+
+        A lost connection releases all of its bytes at once, so that a response which is finished
+        later has nothing left to release.
+        """
+        n_bytes = min(n_bytes, self.held_bytes)
+        self.held_bytes -= n_bytes
+        self.budget.used_bytes -= n_bytes
+
+    def release_all(self) -> None:
+        """Return all bytes to the budget of the worker."""
+        self.release(self.held_bytes)

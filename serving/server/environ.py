@@ -1,0 +1,54 @@
+"""The WSGI environ of a request, from what the HTTP parser reports."""
+
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+Environ = dict[str, Any]
+
+
+@lru_cache(256)
+def cgi_variable_name(header_name: bytes) -> str:
+    """Return the CGI variable of a header, or "" for a header that has an underscore.
+
+    `X_Api_Key` and `X-Api-Key` have the same CGI variable, so that a client could send the former
+    where a proxy removes the latter.
+    """
+    name = header_name.decode("latin-1").upper()
+    if "_" in name:
+        return ""
+
+    variable = name.replace("-", "_")
+    if variable in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        return variable
+    return f"HTTP_{variable}"
+
+
+def connection_variables(transport: Any) -> Environ:
+    """Return the variables that all requests of a connection share."""
+    server_address = transport.get_extra_info("sockname")
+    client_address = transport.get_extra_info("peername")
+    client_host = ""
+    if client_address:
+        client_host = client_address[0]
+
+    return {
+        "SERVER_NAME": server_address[0],
+        "SERVER_PORT": str(server_address[1]),
+        "REMOTE_ADDR": client_host,
+    }
+
+
+def add_request_line(environ: Environ, method: bytes, target: bytes, http_version: str) -> None:
+    """Add the variables of the request line to the environ."""
+    path, _, query = target.partition(b"?")
+    if not path.startswith(b"/"):
+        # The absolute form, http://host/path, which a client sends to a proxy; or "OPTIONS *".
+        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    if b"%" in path:
+        path = unquote_to_bytes(path)
+
+    environ["REQUEST_METHOD"] = method.decode("latin-1")
+    environ["PATH_INFO"] = path.decode("latin-1")
+    environ["QUERY_STRING"] = query.decode("latin-1")
+    environ["SERVER_PROTOCOL"] = f"HTTP/{http_version}"
