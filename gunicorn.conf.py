@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Before numpy is imported: a worker is for one core, and the threads of a BLAS do not survive a fork.
+# Before numpy is imported: a worker is for one core, and threads of a BLAS do not survive a fork.
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 

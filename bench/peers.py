@@ -1,4 +1,4 @@
-"""What else a user might pick to serve the same model: each in an environment of its own, one process, on one core."""
+"""Other servers of the same model, each in its own environment, with one process on one core."""
 
 import subprocess
 import sys
@@ -62,7 +62,12 @@ class Iris(litserve.LitAPI):
 
 if __name__ == "__main__":
     litserve.LitServer(Iris(), accelerator="cpu").run(
-        host="127.0.0.1", port=PORT, num_api_servers=1, log_level="error", access_log=False, generate_client_file=False
+        host="127.0.0.1",
+        port=PORT,
+        num_api_servers=1,
+        log_level="error",
+        access_log=False,
+        generate_client_file=False,
     )
 """
 BENTOML = """
@@ -86,11 +91,15 @@ import mlflow
 mlflow.sklearn.save_model(joblib.load("model.pkl"), "saved", serialization_format="cloudpickle")
 """
 MLSERVER = {
-    "settings.json": '{"http_port": PORT, "grpc_port": 5811, "metrics_port": 5812, "parallel_workers": 0}',
+    "settings.json": '{"http_port": PORT, "grpc_port": 5811, "metrics_port": 5812,'
+    ' "parallel_workers": 0}',
     "model-settings.json": '{"name": "iris", "implementation": "mlserver_sklearn.SKLearnModel",'
     ' "parameters": {"uri": "./model.pkl"}}',
 }
-V2 = f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}],"outputs":[{{"name":"predict"}}]}}'
+V2 = (
+    f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}],'
+    '"outputs":[{"name":"predict"}]}'
+)
 
 # Packages, files, commands (the last one serves), path, body.
 PEERS = {
@@ -105,7 +114,8 @@ PEERS = {
         ["fastapi", "uvicorn[standard]", "joblib"],
         {"peer.py": FASTAPI},
         [
-            "python -m uvicorn peer:app --host 127.0.0.1 --port PORT --no-access-log --log-level warning"
+            "python -m uvicorn peer:app --host 127.0.0.1 --port PORT"
+            " --no-access-log --log-level warning"
         ],
         "/predict",
         OURS,
@@ -122,7 +132,8 @@ PEERS = {
         {"save.py": MLFLOW},
         [
             "python save.py",
-            "python -m mlflow models serve -m saved --env-manager local --host 127.0.0.1 --port PORT --workers 1",
+            "python -m mlflow models serve -m saved --env-manager local"
+            " --host 127.0.0.1 --port PORT --workers 1",
         ],
         "/invocations",
         f'{{"inputs":[{ROW}]}}',
@@ -145,11 +156,11 @@ PEERS = {
 
 
 def install(name, scikit_learn):
-    """Return the environment of a peer, made if it was not there."""
+    """Return the environment of a peer, and create it if it does not exist."""
     venv = VENVS / "".join(filter(str.isalnum, name))
     if not (venv / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        # The scikit-learn that made the model, whatever else a peer would choose.
+        # The version of scikit-learn that trained the model, whatever the peer would choose.
         packages = [*PEERS[name][0], f"scikit-learn=={scikit_learn}"]
         subprocess.run(
             [venv / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True

@@ -6,7 +6,7 @@ import re
 import msgspec
 
 import peers
-import serve
+import variants
 from documentation import DOCUMENTS, flat_text, table
 from helpers import ROOT
 from manifests import container_variable, rendered_object, service_container
@@ -49,4 +49,4 @@ def test_tables_list_compared_systems():
     frameworks = [row[0] for row in table("benchmarks.md", "Compared with other frameworks")]
     assert frameworks == ["this service", "this service, Open Inference V2", *peers.PEERS]
     servers = [row[0] for row in table("benchmarks.md", "Compared with other servers")]
-    assert servers == ["this worker", *serve.SERVERS]
+    assert servers == ["this worker", *variants.SERVERS]
