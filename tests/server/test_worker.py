@@ -30,6 +30,8 @@ from serving.server.request_reader import (
     MAX_HEADER_FIELDS,
 )
 
+APPS = Path(__file__).parent / "apps"
+
 POST = (
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
 )
@@ -327,24 +329,10 @@ def test_idle_and_slow_clients_hold_up_nobody(serve):
         client.close()
 
 
-HOLD = """
-
-@api.post("/hold")
-def hold():
-    import time
-    end = time.thread_time() + 0.02 * (len(read_body()) < 100)
-    while time.thread_time() < end or Path("hold").exists():
-        time.sleep(0.001 * (time.thread_time() > end))
-    return json_response({})
-
-"""
-
-
 @pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
 def test_what_takes_long_does_not_hold_up_the_probes(serve, checkout, sent):
-    program = (checkout / "app.py").read_text()
-    (checkout / "app.py").write_text(program.replace("\n\ntry:", f"{HOLD}\n\ntry:"))
-    service = serve(checkout, WEB_CONCURRENCY="1")
+    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
+    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
     if sent == b"{}":  # once it took its time, it is known to
         assert service.call("POST", "/hold", sent, JSON).status == 200
     (checkout / "hold").touch()
@@ -358,9 +346,8 @@ def test_what_takes_long_does_not_hold_up_the_probes(serve, checkout, sent):
 
 
 def test_a_path_that_is_quick_again_comes_back_from_its_thread(serve, checkout):
-    program = (checkout / "app.py").read_text()
-    (checkout / "app.py").write_text(program.replace("\n\ntry:", f"{HOLD}\n\ntry:"))
-    service = serve(checkout, WEB_CONCURRENCY="1")
+    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
+    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
     [worker] = service.workers()
     threads = lambda: len(list(Path(f"/proc/{worker}/task").iterdir()))  # noqa: E731
     quick = b"%200d" % 1
@@ -533,75 +520,11 @@ def test_sighup_under_load_loses_no_request(serve):
         assert client.fault is None and set(client.answers) == {ANSWER}
 
 
-WSGI = """
-import itertools
-import time
-from wsgiref.validate import validator
-
-
-class Telemetry:
-    def attach(self, row):
-        pass
-
-
-def application(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/broken":
-        raise ZeroDivisionError
-    if path == "/split":
-        start_response("200 OK", [("Content-Type", "text/plain"), ("X", "a" + chr(10) + "b: c")])
-        return [b"x"]
-    write = start_response("200 OK", [("Content-Type", "text/plain")])
-    if path == "/write":
-        write(b"one")
-        return [b"two"]
-    if path == "/echo":
-        return [environ["wsgi.input"].read(9), environ["wsgi.input"].read(9)]
-    if path == "/stream":
-        return pieces(3)
-    if path == "/cut":
-        return itertools.chain(pieces(2), failing())
-    if path == "/endless":
-        return pieces(10**9)
-    return [b"plain"]
-
-
-CLOSED = []
-
-
-def pieces(n):
-    try:
-        for i in range(n):
-            yield str(i).encode() * 50000
-    finally:
-        CLOSED.append(n)
-        print("closed", n, file=__import__("sys").stderr, flush=True)
-
-
-def failing():
-    yield b""
-    raise ZeroDivisionError
-
-
-def valid(environ, start_response):
-    return validator(application)(environ, start_response)
-
-
-app = application
-app.extensions = {"telemetry": Telemetry()}
-checked = valid
-checked.extensions = app.extensions
-"""
-
-
 @pytest.fixture
-def wsgi(serve, checkout):
+def wsgi(checkout):
     def start(name="app"):
-        (checkout / "wsgi.py").write_text(WSGI)
-        conf = (checkout / "gunicorn.conf.py").read_text()
-        (checkout / "gunicorn.conf.py").write_text(conf.replace('wsgi_app = "app:app"', ""))
-        command = [sys.executable, "-m", "gunicorn", f"wsgi:{name}"]
-        running = Service(command, checkout, environment(WEB_CONCURRENCY="1"))
+        command = [sys.executable, "-m", "gunicorn", f"wsgi_app:{name}"]
+        running = Service(command, checkout, environment(WEB_CONCURRENCY="1", PYTHONPATH=str(APPS)))
         started.append(running)
         return running
 
