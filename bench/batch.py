@@ -1,6 +1,7 @@
-"""batch.py beside pandas, and beside pyarrow and one product of numpy alone: time and memory, as processes.
+"""Time and memory of batch.py, of pandas, and of pyarrow with one matrix product.
 
-`make bench-batch` runs it all; it needs 20 GB of disk. The data are Iris's rows, drawn anew, with a little noise.
+Each runs as a process of its own. `make bench-batch` runs all comparisons and needs 20 GB of disk.
+The data are rows drawn from Iris with a little noise.
 """
 
 import argparse
@@ -28,35 +29,39 @@ PANDAS = f"""
 import sys, time, joblib, numpy as np, pandas as pd
 csv = sys.argv[1].endswith(".csv")
 model = joblib.load("{ROOT}/model.pkl")
-began = time.perf_counter()
+started_at = time.perf_counter()
 data = (pd.read_csv if csv else pd.read_parquet)(sys.argv[1])
 data["prediction"] = model.predict(data[{NAMES}].to_numpy())
 data["label"] = np.array(["setosa", "versicolor", "virginica"])[data["prediction"]]
 data.to_csv(sys.argv[2], index=False) if csv else data.to_parquet(sys.argv[2], index=False)
-print(len(data) / (time.perf_counter() - began), "a second")
+print(len(data) / (time.perf_counter() - started_at), "a second")
 """
 LIMIT = f"""
 import sys, time, joblib, numpy as np, pyarrow as pa, pyarrow.csv, pyarrow.parquet as pq
 csv = sys.argv[1].endswith(".csv")
 model = joblib.load("{ROOT}/model.pkl")
-began = time.perf_counter()
+started_at = time.perf_counter()
 data = pyarrow.csv.read_csv(sys.argv[1]) if csv else pq.read_table(sys.argv[1])
 rows = np.column_stack([data.column(name).to_numpy() for name in {NAMES}])
-found = (rows @ model.coef_.T + model.intercept_).argmax(axis=1)
-data = data.append_column("prediction", pa.array(found))
-labels = pa.DictionaryArray.from_arrays(pa.array(found), ["setosa", "versicolor", "virginica"])
+predictions = (rows @ model.coef_.T + model.intercept_).argmax(axis=1)
+data = data.append_column("prediction", pa.array(predictions))
+names = ["setosa", "versicolor", "virginica"]
+labels = pa.DictionaryArray.from_arrays(pa.array(predictions), names)
 data = data.append_column("label", labels)
 pyarrow.csv.write_csv(data, sys.argv[2]) if csv else pq.write_table(data, sys.argv[2])
-print(len(data) / (time.perf_counter() - began), "a second")
+print(len(data) / (time.perf_counter() - started_at), "a second")
 """
 
 
 def write(path, rows):
-    """Write that many rows to a file of CSV or Parquet, a million at a time."""
-    iris, rng, writer = load_iris().data, np.random.default_rng(0), None
+    """Write rows to a CSV or Parquet file, a million at a time."""
+    iris = load_iris().data
+    rng = np.random.default_rng(0)
+    writer = None
     for start in range(0, rows, 1_000_000):
-        some = iris[rng.integers(150, size=1_000_000)] + rng.normal(0, 0.05, size=(1_000_000, 4))
-        columns = dict(zip(NAMES, np.abs(some.round(2)).T, strict=True))
+        values = iris[rng.integers(150, size=1_000_000)]
+        values = values + rng.normal(0, 0.05, size=(1_000_000, 4))
+        columns = dict(zip(NAMES, np.abs(values.round(2)).T, strict=True))
         table = pa.table({"id": np.arange(start, start + 1_000_000)} | columns)
         if writer is None:
             writer = (pq.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter)(
@@ -67,8 +72,8 @@ def write(path, rows):
 
 
 def run(program, source, target):
-    """Return seconds of a process, megabytes at most, and rows/s once it had its imports and the model."""
-    began = time.perf_counter()
+    """Return the seconds of a process, its peak in MB, and its rows/s after the start."""
+    started_at = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *program, source, target], stdout=subprocess.PIPE, text=True
     )
@@ -76,59 +81,56 @@ def run(program, source, target):
     assert status == 0, program
     with process.stdout as file:
         rate = float(re.search("([0-9.]+) a second", file.read())[1])
-    return time.perf_counter() - began, usage.ru_maxrss / 1024, rate
+    return time.perf_counter() - started_at, usage.ru_maxrss / 1024, rate
 
 
 def compare(source, target, rounds, others):
-    """Print how many times as long others take, and how many times the memory, medians of the rounds."""
+    """Print the time and memory of each program relative to batch.py, as medians of the rounds."""
     programs = {"ours": [ROOT / "batch.py"], "pandas": ["-c", PANDAS], "limit": ["-c", LIMIT]}
-    found = {name: [] for name in ("ours", *others)}
+    results = {name: [] for name in ("ours", *others)}
     for _ in range(rounds):
-        for name in found:
-            found[name].append(run(programs[name], source, target))
+        for name in results:
+            results[name].append(run(programs[name], source, target))
             target.unlink()
-    ours, memory, fast = np.median(found["ours"], axis=0)
-    print(
-        f"  ours: {memory:.0f} MB at most; each round took {[round(s, 1) for s, _, _ in found['ours']]} s"
-    )
+    ours, memory, fast = np.median(results["ours"], axis=0)
+    rounds_taken = [round(seconds, 1) for seconds, _, _ in results["ours"]]
+    print(f"  ours: {memory:.0f} MB at most; each round took {rounds_taken} s")
     for name in others:
-        seconds, megabytes, rate = np.median(found[name], axis=0)
+        seconds, megabytes, rate = np.median(results[name], axis=0)
         times = f"{seconds / ours:.2f} times as long, {fast / rate:.2f} times without the start"
         print(f"  {name}: {times}; {megabytes / memory:.1f} times the memory")
 
 
 def http(source, target, rounds):
-    """Print how many times as many rows a second a file has as requests of 10,000 rows, two clients at a time."""
+    """Print the rows/s of a file relative to requests of 10,000 rows from two clients."""
     rows = pyarrow.csv.read_csv(source).slice(0, 10_000).select(NAMES).to_pydict()
     body = json.dumps({"features": list(zip(*rows.values(), strict=True))}).encode()
     environ = os.environ | {"PORT": "18787", "LOG_LEVEL": "warning"}
     server = subprocess.Popen([sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, env=environ)
 
-    def ask(_):
-        call = urllib.request.Request(
+    def send_request(_):
+        request = urllib.request.Request(
             "http://127.0.0.1:18787/predict", body, {"Content-Type": "application/json"}
         )
-        return len(json.load(urllib.request.urlopen(call, timeout=60))["prediction"])
+        return len(json.load(urllib.request.urlopen(request, timeout=60))["prediction"])
 
     time.sleep(4)
     with ThreadPoolExecutor(2) as clients:
-        list(clients.map(ask, range(10)))
-        began = time.perf_counter()
-        answered = sum(clients.map(ask, range(200)))
-        asked = answered / (time.perf_counter() - began)
+        list(clients.map(send_request, range(10)))
+        started_at = time.perf_counter()
+        n_rows = sum(clients.map(send_request, range(200)))
+        http_rate = n_rows / (time.perf_counter() - started_at)
     server.terminate()
     server.wait()
     rate = np.median([run([ROOT / "batch.py"], source, target)[2] for _ in range(rounds)])
-    print(f"  a file has {rate / asked:.1f} times the rows/s of requests")
+    print(f"  a file has {rate / http_rate:.1f} times the rows/s of requests")
 
 
 def cluster(source, target, rounds):
-    """Print how many times as long a job takes one worker as two, each of one thread, without their first start."""
-    port, environ, processes = (
-        "18786",
-        os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        [],
-    )
+    """Print the time of a job with one worker relative to two, after a first job for each."""
+    port = "18786"
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    processes = []
 
     def start(*words):
         command = [sys.executable, "-m", *words, "--no-dashboard"]
@@ -140,15 +142,8 @@ def cluster(source, target, rounds):
     address = f"tcp://127.0.0.1:{port}"
     medians = []
     for workers in (1, 2):
-        start(
-            "distributed.cli.dask_worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--death-timeout",
-            "60",
-        )
+        worker = ("distributed.cli.dask_worker", address)
+        start(*worker, "--nthreads", "1", "--no-nanny", "--death-timeout", "60")
         time.sleep(5)
         program = [ROOT / "batch.py", "--scheduler", address, "--part-bytes", "30000000"]
         seconds = [run(program, source, target)[0] for _ in range(rounds + 1)][1:]
@@ -169,11 +164,9 @@ parser.add_argument("--cluster", action="store_true")
 parser.add_argument("--http", action="store_true")
 options = parser.parse_args()
 with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
-    source, target = (
-        Path(directory, f"in.{options.format}"),
-        Path(directory, f"out.{options.format}"),
-    )
-    # In a process of its own: what is started later counts as having had, at first, the memory of this one.
+    source = Path(directory, f"in.{options.format}")
+    target = Path(directory, f"out.{options.format}")
+    # In a process of its own, because the peak of a new process includes the memory of its parent.
     writer = multiprocessing.Process(target=write, args=(source, options.rows))
     writer.start()
     writer.join()

@@ -1,4 +1,4 @@
-"""batch.py as tests run it."""
+"""Helpers of the batch tests: run batch.py, make its inputs, read its outputs."""
 
 import csv
 import io
@@ -24,26 +24,29 @@ MODEL = load_model(ROOT / "model.pkl")
 
 HEADER = ",".join(NAMES)
 
-GOOD = "5.1,3.5,1.4,0.2"
+GOOD_LINE = "5.1,3.5,1.4,0.2"
 
 
-def batch(*words, status=0, **process):
-    """Return what the program prints; it ends with this status, and of an error it prints one line."""
-    done = subprocess.run([*BATCH, *words], capture_output=True, text=True, timeout=120, **process)
-    assert done.returncode == status, done.stderr
+def run_batch(*words, status=0, **process):
+    """Run batch.py, check its status, and return its stdout, or its stderr if it fails."""
+    result = subprocess.run(
+        [*BATCH, *words], capture_output=True, text=True, timeout=120, **process
+    )
+    assert result.returncode == status, result.stderr
     if status:
-        assert done.stdout == "" and "Traceback" not in done.stderr
-    return done.stderr if status else done.stdout
+        assert result.stdout == "" and "Traceback" not in result.stderr
+    return result.stderr if status else result.stdout
 
 
-def refused(*words, **process):
-    error = batch(*words, status=1, **process)
+def batch_error(*words, **process):
+    """Run batch.py, which fails, and return its one line on stderr."""
+    error = run_batch(*words, status=1, **process)
     [line] = error.splitlines()
     return line
 
 
-def table(rows=150, noise=0.1, **columns):
-    """Return Iris's rows, drawn anew, shuffled columns, and what else there is."""
+def iris_table(rows=150, noise=0.1, **columns):
+    """Return rows drawn from Iris with some noise, features in reverse order, and more columns."""
     rng = np.random.default_rng(0)
     data = np.abs(IRIS.data[rng.integers(150, size=rows)] + rng.normal(0, noise, size=(rows, 4)))
     features = dict(zip(NAMES, data.T, strict=True))
@@ -52,20 +55,24 @@ def table(rows=150, noise=0.1, **columns):
     )
 
 
-def expected(data):
+def expected_predictions(data):
+    """Return the predictions of the estimator itself."""
     return MODEL.estimator.predict(
         np.column_stack([data.column(name).to_numpy() for name in NAMES])
     )
 
 
-def written(path):
+def read_csv_rows(path):
+    """Return the rows of a CSV file as the standard library reads them."""
     return list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
 
 
-def listing(path):
-    return sorted(found.name for found in path.iterdir())
+def list_names(path):
+    """Return the sorted names in a directory."""
+    return sorted(entry.name for entry in path.iterdir())
 
 
-def member(**changes):
+def json_line(**changes):
+    """Return a row as a JSON object, with changed or added members."""
     row = dict(zip(NAMES, [5.1, 3.5, 1.4, 0.2], strict=True)) | changes
     return msgspec.json.encode(row).decode()

@@ -1,4 +1,4 @@
-"""batch.py on a real Dask cluster, and as the consumer of a real broker: what dies in the middle loses nothing."""
+"""batch.py on a Dask cluster: a worker or a scheduler that is killed loses nothing."""
 
 import os
 import re
@@ -14,41 +14,49 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from batches import BATCH, GOOD, HEADER, batch, expected, listing, member, refused, table
+from batches import (
+    BATCH,
+    GOOD_LINE,
+    HEADER,
+    batch_error,
+    expected_predictions,
+    iris_table,
+    list_names,
+    run_batch,
+)
 from helpers import ROOT, free_port, wait_until
 
-DASK = (
-    [sys.executable, "-m", "distributed.cli.dask_scheduler"],
-    [sys.executable, "-m", "distributed.cli.dask_worker"],
-)
+SCHEDULER = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+WORKER = [sys.executable, "-m", "distributed.cli.dask_worker"]
+WORKER_OPTIONS = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"]
 
 
 class Cluster:
-    """A scheduler and its workers, processes each."""
+    """A scheduler and its workers, each a process of its own."""
 
     def __init__(self, directory):
-        self.directory, self.port, self.workers = directory, free_port(), []
+        self.directory = directory
+        self.port = free_port()
+        self.workers = []
         self.address = f"tcp://127.0.0.1:{self.port}"
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
-        self.scheduler = self.start(DASK[0] + words, ROOT)
+        self.scheduler = self.start(SCHEDULER + words, ROOT)
         wait_until(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
 
     def start(self, command, code):
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, env=environ, cwd=self.directory, stdout=-3, stderr=-3)
+        return subprocess.Popen(
+            command,
+            env=environ,
+            cwd=self.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
-    def block_scorer(self, code=ROOT):
-        """Start a worker, one that is not started again if it dies."""
-        words = [
-            self.address,
-            "--nthreads",
-            "1",
-            "--no-nanny",
-            "--no-dashboard",
-            "--death-timeout",
-            "60",
-        ]
-        self.workers.append(self.start(DASK[1] + words, code))
+    def start_worker(self, code=ROOT):
+        """Start a worker, which is not restarted if it dies."""
+        command = [*WORKER, self.address, *WORKER_OPTIONS]
+        self.workers.append(self.start(command, code))
         return self.workers[-1]
 
     def stop(self):
@@ -59,22 +67,26 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    found = Cluster(tmp_path_factory.mktemp("cluster"))
-    yield found
-    found.stop()
+    running = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield running
+    running.stop()
 
 
-def test_a_cluster_gives_what_one_machine_gives_part_by_part(cluster, tmp_path):
-    cluster.block_scorer()
-    cluster.block_scorer()
+def test_cluster_matches_one_machine(cluster, tmp_path):
+    """A cluster writes, part by part, what one machine writes."""
+    cluster.start_worker()
+    cluster.start_worker()
+
     source = tmp_path / "in"
     source.mkdir()
-    pyarrow.csv.write_csv(table(20_000), source / "a.csv")
-    pq.write_table(table(20_000), source / "b.parquet", row_group_size=1000)
+    pyarrow.csv.write_csv(iris_table(20_000), source / "a.csv")
+    pq.write_table(iris_table(20_000), source / "b.parquet", row_group_size=1000)
     words = ["--scheduler", cluster.address, "--part-bytes", "300000"]
-    printed = batch(source, tmp_path / "out", *words)
+
+    printed = run_batch(source, tmp_path / "out", *words)
     assert printed.startswith("40000 rows in ")
-    names = listing(tmp_path / "out")
+    names = list_names(tmp_path / "out")
+
     rows = {}
     for kind in ("a.csv", "b.parquet"):
         stem, suffix = kind.split(".")
@@ -84,81 +96,77 @@ def test_a_cluster_gives_what_one_machine_gives_part_by_part(cluster, tmp_path):
         ]
         assert len(parts) > 2
         read = pyarrow.csv.read_csv if suffix == "csv" else pq.read_table
-        found = pa.concat_tables(read(tmp_path / "out" / name) for name in parts)
-        assert found.select(found.column_names[:5]).equals(table(20_000))
-        np.testing.assert_array_equal(found.column("prediction").to_numpy(), expected(found))
-        rows[kind] = len(found)
+        output = pa.concat_tables(read(tmp_path / "out" / name) for name in parts)
+        assert output.select(output.column_names[:5]).equals(iris_table(20_000))
+        np.testing.assert_array_equal(
+            output.column("prediction").to_numpy(), expected_predictions(output)
+        )
+        rows[kind] = len(output)
     assert rows == {"a.csv": 20_000, "b.parquet": 20_000}
-    # Fewer parts the next time: those of before are gone.
-    batch(source, tmp_path / "out", "--scheduler", cluster.address)
-    assert listing(tmp_path / "out") == ["a-00001-of-00001.csv", "b-00001-of-00001.parquet"]
+
+    # A second run with fewer parts removes the parts of the first.
+    run_batch(source, tmp_path / "out", "--scheduler", cluster.address)
+    assert list_names(tmp_path / "out") == ["a-00001-of-00001.csv", "b-00001-of-00001.parquet"]
 
 
-def test_bad_rows_have_their_number_in_the_whole_file(cluster, tmp_path):
-    cluster.block_scorer()
-    lines = [GOOD] * 5000
+def test_bad_rows_numbered_in_file(cluster, tmp_path):
+    """Bad rows of a part are numbered within the whole file."""
+    cluster.start_worker()
+    lines = [GOOD_LINE] * 5000
     for row in (2000, 4000):
         lines[row - 1] = "x,1,1,1"
     (tmp_path / "in.csv").write_text("\n".join([HEADER, "", *lines]))
-    words = [
-        tmp_path / "in.csv",
-        tmp_path / "out",
-        "--scheduler",
-        cluster.address,
-        "--part-bytes",
-        "10000",
-    ]
+    options = ["--scheduler", cluster.address, "--part-bytes", "10000"]
+    words = [tmp_path / "in.csv", tmp_path / "out", *options]
+
     assert (
         "in.csv: row 2000 (line 2002): 'sepal length (cm)': expected a number, got 'x'"
-        in refused(*words)
+        in batch_error(*words)
     )
-    assert listing(tmp_path) == ["in.csv"]
-    batch(*words, "--on-error", "skip")
-    errors = [
-        *map(msgspec.json.decode, (tmp_path / "out/in.csv.errors.ndjson").read_bytes().splitlines())
-    ]
+    assert list_names(tmp_path) == ["in.csv"]
+
+    run_batch(*words, "--on-error", "skip")
+    errors_path = tmp_path / "out/in.csv.errors.ndjson"
+    errors = [msgspec.json.decode(line) for line in errors_path.read_bytes().splitlines()]
     assert [(error["row"], error["line"]) for error in errors] == [(2000, 2002), (4000, 4002)]
 
 
-def test_a_worker_that_is_killed_in_the_middle_costs_nothing(cluster, tmp_path):
-    doomed, _ = cluster.block_scorer(), cluster.block_scorer()
-    pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
-    words = [
-        tmp_path / "in.parquet",
-        tmp_path / "out",
-        "--scheduler",
-        cluster.address,
-        "--part-bytes",
-        "1000000",
-    ]
+def test_killed_worker_loses_nothing(cluster, tmp_path):
+    """The parts of a worker that is killed are scored by another one."""
+    doomed = cluster.start_worker()
+    cluster.start_worker()
+    pq.write_table(iris_table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
+    options = ["--scheduler", cluster.address, "--part-bytes", "1000000"]
+    words = [tmp_path / "in.parquet", tmp_path / "out", *options]
+
     process = subprocess.Popen(
         [*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    place = tmp_path / "out/.all.batch"
-    wait_until(lambda: len(list(place.glob("in-*"))) > 2)
+
+    staging_dir = tmp_path / "out/.all.batch"
+    wait_until(lambda: len(list(staging_dir.glob("in-*"))) > 2)
     doomed.kill()
-    assert len(list(place.glob("in-*"))) < 30  # in the middle
+    assert len(list(staging_dir.glob("in-*"))) < 30  # the job is not over
+
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.startswith("1500000 rows in ")
-    names = listing(tmp_path / "out")
+    names = list_names(tmp_path / "out")
     assert names == [f"in-{i:05d}-of-00030.parquet" for i in range(1, 31)]
-    found = pa.concat_tables(pq.read_table(tmp_path / "out" / name) for name in names)
-    assert found.column("id").to_pylist() == list(range(1_500_000))
-    np.testing.assert_array_equal(found.column("prediction").to_numpy(), expected(found))
+    output = pa.concat_tables(pq.read_table(tmp_path / "out" / name) for name in names)
+    assert output.column("id").to_pylist() == list(range(1_500_000))
+    np.testing.assert_array_equal(
+        output.column("prediction").to_numpy(), expected_predictions(output)
+    )
 
 
-def test_a_scheduler_that_dies_ends_the_job_which_leaves_nothing(cluster, tmp_path):
-    cluster.block_scorer()
-    pq.write_table(table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
-    words = [
-        tmp_path / "in.parquet",
-        tmp_path / "out",
-        "--scheduler",
-        cluster.address,
-        "--part-bytes",
-        "1000000",
-    ]
+def test_killed_scheduler_ends_job(cluster, tmp_path):
+    """A scheduler that is killed ends the job, which leaves no output."""
+    cluster.start_worker()
+    pq.write_table(iris_table(1_500_000), tmp_path / "in.parquet", row_group_size=50_000)
+    options = ["--scheduler", cluster.address, "--part-bytes", "1000000"]
+    words = [tmp_path / "in.parquet", tmp_path / "out", *options]
+
     process = subprocess.Popen(
         [*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -167,148 +175,39 @@ def test_a_scheduler_that_dies_ends_the_job_which_leaves_nothing(cluster, tmp_pa
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in err
     assert err.splitlines()[-1].startswith((f"{tmp_path / 'in.parquet'}: ", cluster.address))
-    assert listing(tmp_path) == ["in.parquet"]
+    assert list_names(tmp_path) == ["in.parquet"]
 
 
-def test_a_worker_with_other_code_is_refused_before_anything(cluster, tmp_path):
-    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
+def test_rejects_worker_with_other_code(cluster, tmp_path):
+    """A worker with other code is an error before anything is scored."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
     words = [tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address]
     shutil.copytree(ROOT / "serving", tmp_path / "code/serving")
     with (tmp_path / "code/serving/monitoring/drift.py").open("a") as file:
         file.write("# changed\n")
-    other = cluster.block_scorer(tmp_path / "code")
+    other = cluster.start_worker(tmp_path / "code")
     assert re.fullmatch(
-        r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", refused(*words)
+        r"tcp://\S+: serving [0-9a-f]{12} there, [0-9a-f]{12} here", batch_error(*words)
     )
     other.kill()
-    cluster.block_scorer()  # what was refused has not stayed: this one may come
-    batch(*words)
-    assert listing(tmp_path / "out") == ["in-00001-of-00001.csv"]
+    cluster.start_worker()  # the rejected job has left no plugin on the scheduler
+    run_batch(*words)
+    assert list_names(tmp_path / "out") == ["in-00001-of-00001.csv"]
 
 
-def test_a_worker_without_the_code_is_refused_before_anything(cluster, tmp_path):
-    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
-    cluster.block_scorer(tmp_path)
-    assert "No module named 'serving'" in refused(
+def test_rejects_worker_without_code(cluster, tmp_path):
+    """A worker without the code is an error before anything is scored."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    cluster.start_worker(tmp_path)
+    assert "No module named 'serving'" in batch_error(
         tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address
     )
-    assert listing(tmp_path) == ["in.csv"]
+    assert list_names(tmp_path) == ["in.csv"]
 
 
-def test_no_cluster_and_no_worker_are_one_line(tmp_path):
-    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD}\n")
+def test_unreachable_cluster_is_one_line(tmp_path):
+    """A cluster that cannot be reached is an error of one line."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
     address = f"tcp://127.0.0.1:{free_port()}"
-    assert address in refused(tmp_path / "in.csv", tmp_path / "out", "--scheduler", address)
-    assert listing(tmp_path) == ["in.csv"]
-
-
-class Redis:
-    """What redis-cli, the broker's own client, answers, as JSON."""
-
-    def __init__(self, port):
-        command = ["redis-cli", "-p", str(port), "--json"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __call__(self, *words):
-        quoted = " ".join(
-            '"' + str(word).replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words
-        )
-        self.process.stdin.write(quoted + "\n")
-        self.process.stdin.flush()
-        return msgspec.json.decode(self.process.stdout.readline())
-
-    def close(self):
-        self.process.communicate()
-
-
-@pytest.fixture
-def broker(tmp_path):
-    port = free_port()
-    server = subprocess.Popen(
-        ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"],
-        cwd=tmp_path,
-        stdout=-3,
-    )
-    wait_until(lambda: socket.create_connection(("127.0.0.1", port)).close() is None)
-    yield port
-    server.terminate()
-    server.wait()
-
-
-def consume(port, enough):
-    """Read the group's messages, score them in a process of their own, write and acknowledge each in one transaction.
-
-    First what was delivered before and never acknowledged, then what is new; until `enough()`.
-    """
-    redis = Redis(port)
-    process = subprocess.Popen(
-        [*BATCH, "-", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=-3
-    )
-    since = "0"
-    while not enough(process):
-        found = redis(
-            "XREADGROUP",
-            "GROUP",
-            "scorers",
-            "one",
-            "COUNT",
-            "50",
-            "BLOCK",
-            "50",
-            "STREAMS",
-            "in",
-            since,
-        )
-        messages = (
-            (found or {}).get("in", [])
-            if isinstance(found, dict)
-            else dict(found or []).get("in", [])
-        )
-        if not messages:
-            since = ">"
-            continue
-        for key, (_, row) in messages:
-            process.stdin.write((row[:-1] + f',"key":"{key}"}}\n').encode())
-        process.stdin.flush()
-        for key, _ in messages:
-            answer = process.stdout.readline().decode().rstrip("\n")
-            if not answer:  # it was killed: what has no acknowledgement comes again
-                process.communicate()
-                return redis.close()
-            assert msgspec.json.decode(answer)["key"] == key
-            redis("MULTI")
-            redis(
-                "XADD", "out", key, "row", answer
-            )  # by the key it came with: what is there already is refused
-            redis("XACK", "in", "scorers", key)
-            redis("EXEC")
-        if since != ">":
-            since = messages[-1][0]
-    process.communicate()
-    return redis.close()
-
-
-def test_a_broker_loses_and_doubles_nothing_across_a_restart_of_the_consumer(broker):
-    redis, rows = Redis(broker), 1000
-    redis("XGROUP", "CREATE", "in", "scorers", "0", "MKSTREAM")
-    keys = [redis("XADD", "in", "*", "row", member(n=i)) for i in range(rows)]
-
-    def kill_at_300(process):
-        if redis("XLEN", "out") > 300:
-            process.kill()  # its answers to what is read next never come
-        return False
-
-    consume(broker, kill_at_300)
-    [pending, *_] = redis("XPENDING", "in", "scorers")
-    assert pending > 0 and redis("XLEN", "out") < rows
-    consume(broker, lambda _: redis("XLEN", "out") == rows)
-    assert redis("XPENDING", "in", "scorers")[0] == 0
-    answers = redis("XRANGE", "out", "-", "+")
-    assert [key for key, _ in answers] == keys
-    decoded = [msgspec.json.decode(fields[1]) for _, fields in answers]
-    assert [(one["n"], one["key"], one["prediction"]) for one in decoded] == [
-        (i, key, 0) for i, key in enumerate(keys)
-    ]
-    redis.close()
+    assert address in batch_error(tmp_path / "in.csv", tmp_path / "out", "--scheduler", address)
+    assert list_names(tmp_path) == ["in.csv"]

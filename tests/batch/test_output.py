@@ -1,0 +1,148 @@
+"""Output of the batch: after an error, a signal, or a second run, the old one stays."""
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from batches import (
+    BATCH,
+    GOOD_LINE,
+    HEADER,
+    batch_error,
+    iris_table,
+    list_names,
+    run_batch,
+)
+from helpers import ROOT, wait_until
+
+
+def test_file_errors_are_one_line(tmp_path):
+    """A file that cannot be read or written is an error of one line."""
+    (tmp_path / "in.parquet").write_bytes(b"PAR1 not really PAR1")
+    assert batch_error(tmp_path / "in.parquet", tmp_path / "out.csv").startswith(
+        f"{tmp_path / 'in.parquet'}: "
+    )
+    (tmp_path / "in.csv.gz").write_bytes(
+        gzip.compress(f"{HEADER}\n{GOOD_LINE}\n".encode() * 10_000)[:-20]
+    )
+    assert batch_error(tmp_path / "in.csv.gz", tmp_path / "out.csv").startswith(
+        f"{tmp_path / 'in.csv.gz'}: "
+    )
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    for words, message in (
+        ((tmp_path / "none.csv", tmp_path / "out.csv"), "none.csv: no .csv or "),
+        ((tmp_path / "in.csv", tmp_path / "out.txt"), "out.txt: expected a name that ends in "),
+        ((tmp_path / "in.csv", tmp_path / "in.csv"), "in.csv: OUTPUT is INPUT"),
+        ((f"{tmp_path}/in.csv", tmp_path), "in.csv: OUTPUT is INPUT"),
+        ((f"{tmp_path}/*.none", tmp_path), "*.none: no .csv or "),
+        ((tmp_path / "in.csv", "/proc/out.csv"), "/proc"),
+        (("nowhere://in.csv", tmp_path / "out.csv"), "nowhere"),
+        (
+            (tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"),
+            "in.csv: missing column 'id'",
+        ),
+        (
+            (tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "no.pkl"),
+            "no.pkl: No such file",
+        ),
+    ):
+        assert message in batch_error(*words)
+    assert list_names(tmp_path) == ["in.csv", "in.csv.gz", "in.parquet"]
+    pq.write_table(iris_table(1, nested=pa.array([[1]])), tmp_path / "in.parquet")
+    assert "in.parquet: Unsupported Type" in batch_error(
+        tmp_path / "in.parquet", tmp_path / "out.csv"
+    )
+    for words in (
+        ["-", tmp_path / "out"],
+        ["in", "out", "--format", "csv"],
+        ["-", "-", "--scheduler", "tcp://x"],
+    ):
+        assert "error: " in run_batch(*words, status=2)
+
+
+def test_full_disk_keeps_output(tmp_path):
+    """A full disk leaves the old output as it is."""
+    small = tmp_path / "small"
+    small.mkdir()
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    subprocess.run(
+        [*root, "mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", small], check=True
+    )
+    try:
+        (small / "out.csv").write_text("old")
+        (small / "out.parquet").write_text("old")
+        pyarrow.csv.write_csv(iris_table(100_000), tmp_path / "in.csv")
+        for name in ("out.csv", "out.parquet"):
+            assert (
+                batch_error(tmp_path / "in.csv", small / name)
+                == f"{tmp_path / 'in.csv'}: No space left on device"
+            )
+            assert (small / name).read_text() == "old"
+        assert list_names(small) == ["out.csv", "out.parquet"]
+    finally:
+        subprocess.run([*root, "umount", small], check=True)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_interrupted_run_keeps_output(tmp_path, number, status):
+    """A run that a signal ends leaves the old output, and the next run succeeds."""
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "in.csv").write_text("old")
+    big = tmp_path / "in.csv"
+    with big.open("w") as file:
+        file.write(f"{HEADER}\n" + f"{GOOD_LINE}\n" * 3_000_000)
+    # A shell starts a background job with SIGINT ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", *BATCH, big, target / "in.csv"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_until(lambda: (target / ".in.csv.batch/in.csv").stat().st_size > 1_000_000)
+    process.send_signal(number)
+    assert process.wait(30) == status
+    assert process.communicate() == (b"", b"")
+    assert (target / "in.csv").read_text() == "old"
+    assert list_names(target) == (
+        ["in.csv"] if number != signal.SIGKILL else [".in.csv.batch", "in.csv"]
+    )
+    big.write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    run_batch(big, target / "in.csv")
+    assert (target / "in.csv").read_text() == f"{HEADER},prediction,label\n{GOOD_LINE},0,setosa\n"
+    assert list_names(target) == ["in.csv"]
+
+
+def test_concurrent_run_is_rejected(tmp_path):
+    """A second run with the same output is rejected while the first one writes."""
+    staging_dir = tmp_path / ".out.csv.batch"
+    staging_dir.mkdir()
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    holder = subprocess.Popen(
+        ["flock", "--shared", staging_dir, "sh", "-c", "echo held; read line"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"held\n"
+    assert (
+        batch_error(tmp_path / "in.csv", tmp_path / "out.csv")
+        == f"{tmp_path}: another run is writing there"
+    )
+    holder.communicate(b"\n")
+    run_batch(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_missing_package_is_one_line():
+    """Without its packages batch.py names the command that installs them."""
+    program = "import sys; sys.modules['pyarrow'] = None; import batch"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("batch.py needs pyarrow: run `make install-batch`")
