@@ -26,7 +26,7 @@ JSON = {"Content-Type": "application/json"}
 
 PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
 
-ARTICLE = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
+EXAMPLE_REQUEST = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
 
 
 @dataclass
@@ -175,7 +175,7 @@ class Call:
         return self.call
 
 
-def facts(estimator):
+def card_fields(estimator):
     classes = getattr(estimator, "classes_", ())
     return {
         "name": "test",
@@ -201,7 +201,7 @@ def scrape(call):
     return found
 
 
-ANSWER = b'{"prediction":[0]}\n'
+EXAMPLE_RESPONSE = b'{"prediction":[0]}\n'
 
 
 class Client(threading.Thread):
@@ -217,7 +217,7 @@ class Client(threading.Thread):
         try:
             closing = None
             while closing != "close":
-                self.connection.request("POST", "/predict", ARTICLE, JSON)
+                self.connection.request("POST", "/predict", EXAMPLE_REQUEST, JSON)
                 response = self.connection.getresponse()
                 closing = response.getheader("Connection")
                 self.answers.append(response.read())
@@ -231,7 +231,7 @@ def half_sent(address, cut=-5):
     """Return a connection on which all of a request but its end was sent."""
     connection = http.client.HTTPConnection(address, timeout=30)
     connection.putrequest("POST", "/predict")
-    for name, value in (JSON | {"Content-Length": str(len(ARTICLE))}).items():
+    for name, value in (JSON | {"Content-Length": str(len(EXAMPLE_REQUEST))}).items():
         connection.putheader(name, value)
-    connection.endheaders(ARTICLE[:cut])
+    connection.endheaders(EXAMPLE_REQUEST[:cut])
     return connection

@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 
-from helpers import environment, facts
+from helpers import card_fields, environment
 from serving.model.storage import save_model
 
 X, y = load_iris(return_X_y=True)
@@ -46,7 +46,9 @@ def check(cwd, address, **variables):
 )
 def test_same_model_passes(serve, checkout, estimator):
     """A service of the model whose card is here passes, whatever the model predicts."""
-    card = save_model(checkout / "model.pkl", estimator, reference=X[::50], **facts(estimator))
+    card = save_model(
+        checkout / "model.pkl", estimator, reference=X[::50], **card_fields(estimator)
+    )
     service = serve(checkout)
     message = f"http://{service.address}: version {card.sha256[:12]} passed the smoke test\n"
     assert check(checkout, service.address) == (0, message)
@@ -56,7 +58,7 @@ def test_other_model_fails_with_both_versions(serve, checkout):
     """A service of another model fails, and the line names both versions."""
     service = serve()
     other = LogisticRegression(C=0.001).fit(X, y)
-    card = save_model(checkout / "model.pkl", other, reference=X[::50], **facts(other))
+    card = save_model(checkout / "model.pkl", other, reference=X[::50], **card_fields(other))
     status, output = check(checkout, service.address)
     version = service.call("GET", "/readyz").headers["X-Model-Version"]
     assert status == 1
@@ -69,7 +71,7 @@ def test_model_path_selects_the_card(serve, checkout, tmp_path):
     service = serve(checkout)
     other = LogisticRegression(C=0.001).fit(X, y)
     path = tmp_path / "other.pkl"
-    card = save_model(path, other, reference=X[::50], **facts(other))
+    card = save_model(path, other, reference=X[::50], **card_fields(other))
     status, output = check(checkout, service.address, MODEL_PATH=str(path))
     assert status == 1
     assert f"readiness: expected 200 from version {card.sha256[:12]}" in output

@@ -6,13 +6,23 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from helpers import ARTICLE, JSON, NAMES, ROOT, SETOSA, VERSION, VIRGINICA, assert_json, predict
+from helpers import (
+    EXAMPLE_REQUEST,
+    JSON,
+    NAMES,
+    ROOT,
+    SETOSA,
+    VERSION,
+    VIRGINICA,
+    assert_json,
+    predict,
+)
 from serving.config import Settings
 
 
 def test_example_request_predicts_setosa(call):
     """The README's request has the README's response."""
-    answer = call("POST", "/predict", ARTICLE, JSON)
+    answer = call("POST", "/predict", EXAMPLE_REQUEST, JSON)
     assert answer.body == b'{"prediction":[0]}\n'
     assert_json(answer, 200, {"prediction": [0]})
     assert answer.headers["X-Model-Version"] == VERSION
@@ -54,8 +64,8 @@ INVALID_BODIES = {
     "not JSON": (b"hello", "JSON is malformed: invalid character (byte 0)"),
     "cut off": (b'{"features":[5.1', "Input data was truncated"),
     "more than JSON": (
-        ARTICLE + b"x",
-        f"JSON is malformed: trailing characters (byte {len(ARTICLE) + 1})",
+        EXAMPLE_REQUEST + b"x",
+        f"JSON is malformed: trailing characters (byte {len(EXAMPLE_REQUEST) + 1})",
     ),
     "not an object": (b"[5.1,3.5,1.4,0.2]", "Expected `object`, got `array`"),
     "NaN": (b'{"features":[NaN,1,1,1]}', MALFORMED),
@@ -120,24 +130,24 @@ INVALID_BODIES = {
         "Object contains field `petal width (cm)` twice",
     ),
     "duplicate member": (
-        ARTICLE[:-1] + b',"features":[1,1,1,1]}',
+        EXAMPLE_REQUEST[:-1] + b',"features":[1,1,1,1]}',
         "Object contains field `features` twice",
     ),
     "escaped duplicate": (
-        ARTICLE[:-1] + b',"\\u0066eatures":[1,1,1,1]}',
+        EXAMPLE_REQUEST[:-1] + b',"\\u0066eatures":[1,1,1,1]}',
         "Object contains field `features` twice",
     ),
-    "unknown member": (ARTICLE[:-1] + b',"x":1}', "Object contains unknown field `x`"),
+    "unknown member": (EXAMPLE_REQUEST[:-1] + b',"x":1}', "Object contains unknown field `x`"),
     "long unknown member": (
-        ARTICLE[:-1] + b',"' + b"x" * 9999 + b'":1}',
+        EXAMPLE_REQUEST[:-1] + b',"' + b"x" * 9999 + b'":1}',
         f"Object contains unknown field `{'x' * 119} ... {'x' * 99}`",
     ),
     "unknown output": (
-        ARTICLE[:-1] + b',"outputs":["x"]}',
+        EXAMPLE_REQUEST[:-1] + b',"outputs":["x"]}',
         "Invalid enum value 'x' - at `$.outputs[0]`",
     ),
     "outputs null": (
-        ARTICLE[:-1] + b',"outputs":null}',
+        EXAMPLE_REQUEST[:-1] + b',"outputs":null}',
         "Expected `array`, got `null` - at `$.outputs`",
     ),
     "deep arrays": (
@@ -150,8 +160,14 @@ INVALID_BODIES = {
     ),
     "deep unknown": (b'{"x":' + b"[" * 100_000, "Object contains unknown field `x`"),
     "not UTF-8": (b'{"features":{"\xff":1}}', "The body is not UTF-8"),
-    "UTF-16": (ARTICLE.decode().encode("utf-16"), "JSON is malformed: invalid character (byte 0)"),
-    "byte order mark": (b"\xef\xbb\xbf" + ARTICLE, "JSON is malformed: invalid character (byte 0)"),
+    "UTF-16": (
+        EXAMPLE_REQUEST.decode().encode("utf-16"),
+        "JSON is malformed: invalid character (byte 0)",
+    ),
+    "byte order mark": (
+        b"\xef\xbb\xbf" + EXAMPLE_REQUEST,
+        "JSON is malformed: invalid character (byte 0)",
+    ),
     "lone surrogate": (
         b'{"features":[{"\\ud800 ":1}]}',
         "JSON is malformed: unexpected end of escaped utf-16 surrogate pair (byte 21)",
@@ -166,7 +182,7 @@ def test_predict_locates_invalid_input(call, fault):
     answer = call("POST", "/predict", body, JSON)
     assert_json(answer, 400, {"error": message})
     assert "X-Model-Version" not in answer.headers
-    assert call("POST", "/predict", ARTICLE, JSON).status == 200
+    assert call("POST", "/predict", EXAMPLE_REQUEST, JSON).status == 200
 
 
 @pytest.mark.parametrize(
@@ -179,14 +195,14 @@ def test_predict_locates_invalid_input(call, fault):
 )
 def test_predict_rejects_other_media_types(call, headers, message):
     """A body that is not plain JSON is answered 415."""
-    assert_json(call("POST", "/predict", ARTICLE, headers), 415, {"error": message})
+    assert_json(call("POST", "/predict", EXAMPLE_REQUEST, headers), 415, {"error": message})
 
 
 def test_predict_accepts_charset(call):
     """A charset parameter does not change the media type."""
     assert (
         call(
-            "POST", "/predict", ARTICLE, {"Content-Type": "application/json; charset=utf-8"}
+            "POST", "/predict", EXAMPLE_REQUEST, {"Content-Type": "application/json; charset=utf-8"}
         ).status
         == 200
     )
@@ -203,7 +219,9 @@ def test_predict_has_body_limit(call):
     """A body of MAX_BODY_BYTES is read; one more byte is answered 413."""
     limit = Settings().max_body_bytes
     assert limit == 1024 * 1024
-    assert call("POST", "/predict", ARTICLE.ljust(limit), JSON).status == 200
+    assert call("POST", "/predict", EXAMPLE_REQUEST.ljust(limit), JSON).status == 200
     message = f"Expected at most {limit} bytes of body"
-    assert_json(call("POST", "/predict", ARTICLE.ljust(limit + 1), JSON), 413, {"error": message})
-    assert call("POST", "/predict", ARTICLE, JSON).status == 200
+    assert_json(
+        call("POST", "/predict", EXAMPLE_REQUEST.ljust(limit + 1), JSON), 413, {"error": message}
+    )
+    assert call("POST", "/predict", EXAMPLE_REQUEST, JSON).status == 200

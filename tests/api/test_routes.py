@@ -5,7 +5,7 @@ import re
 import pytest
 
 from app import create_app
-from helpers import ARTICLE, JSON, NAMES, VERSION, assert_json
+from helpers import EXAMPLE_REQUEST, JSON, NAMES, VERSION, assert_json
 
 
 def test_other_methods_are_405(call):
@@ -19,7 +19,7 @@ def test_other_methods_are_405(call):
 @pytest.mark.parametrize("path", ["/nothing", "/predict/", "/static/app.py", "/..%2fmodel.pkl"])
 def test_unknown_paths_are_404(call, path):
     """An unknown path is answered 404 in JSON."""
-    answer = call("POST", path, ARTICLE, JSON)
+    answer = call("POST", path, EXAMPLE_REQUEST, JSON)
     assert answer.status == 404
     assert answer.json["error"].endswith(": Not Found")
     assert answer.headers["Content-Type"] == "application/json"

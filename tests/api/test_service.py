@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app import create_app
 from helpers import (
-    ARTICLE,
+    EXAMPLE_REQUEST,
     JSON,
     NAMES,
     assert_json,
@@ -25,7 +25,10 @@ def test_valid_key_is_accepted(sent):
     app = create_app(API_KEYS="one, two,\u00fcber")
     header = sent.encode().decode("latin-1")  # as a server hands bytes on
     assert (
-        in_process(app, "POST", "/predict", ARTICLE, JSON | {"Authorization": header}).status == 200
+        in_process(
+            app, "POST", "/predict", EXAMPLE_REQUEST, JSON | {"Authorization": header}
+        ).status
+        == 200
     )
 
 
@@ -37,7 +40,7 @@ def test_missing_key_is_401(sent):
     app = create_app(API_KEYS="one,two")
     headers = {} if sent is None else {"Authorization": sent}
     for method, path in [("POST", "/predict"), ("GET", "/"), ("GET", "/nothing")]:
-        answer = in_process(app, method, path, ARTICLE, JSON | headers)
+        answer = in_process(app, method, path, EXAMPLE_REQUEST, JSON | headers)
         assert_json(answer, 401, {"error": "Expected Authorization: Bearer with a valid key"})
         assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert (
@@ -53,7 +56,7 @@ def test_unexpected_error_is_500(caplog):
         raise RuntimeError("secret")
 
     service_of(app).model.predict = fail
-    answer = in_process(app, "POST", "/predict", ARTICLE, JSON)
+    answer = in_process(app, "POST", "/predict", EXAMPLE_REQUEST, JSON)
     assert_json(answer, 500, {"error": "Internal Server Error"})
     assert "secret" in caplog.text
 

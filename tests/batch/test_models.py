@@ -41,7 +41,8 @@ def test_drift_covers_whole_file(tmp_path):
 
 def test_scores_with_regressor(tmp_path):
     """A regressor adds a prediction, and neither label nor probabilities."""
-    X, y = IRIS.data[:, :3], IRIS.data[:, 3]
+    X = IRIS.data[:, :3]
+    y = IRIS.data[:, 3]
     features = []
     for name, column in zip("abc", X.T, strict=True):
         edges = quantile_edges(column)

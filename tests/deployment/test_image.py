@@ -10,7 +10,7 @@ import uuid
 
 import pytest
 
-from helpers import ANSWER, ARTICLE, JSON, ROOT, Client, over_http, wait_until
+from helpers import EXAMPLE_REQUEST, EXAMPLE_RESPONSE, JSON, ROOT, Client, over_http, wait_until
 
 CONTAINER = os.environ.get("CONTAINER")
 
@@ -143,7 +143,10 @@ def test_image_healthcheck_passes(start_container):
 def test_serve_follows_sagemaker(start_container):
     """With `serve` as argument the image answers on SageMaker's port, and stays healthy."""
     name = start_container(8080, "serve")
-    assert over_http("127.0.0.1:8080", "POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert (
+        over_http("127.0.0.1:8080", "POST", "/predict", EXAMPLE_REQUEST, JSON).body
+        == EXAMPLE_RESPONSE
+    )
     run_healthcheck(name)
 
 
@@ -159,5 +162,5 @@ def test_stopping_under_load_loses_nothing(start_container):
     for client in clients:
         client.join(30)
     assert [client.fault for client in clients] == [None] * 4
-    assert {answer for client in clients for answer in client.answers} == {ANSWER}
+    assert {answer for client in clients for answer in client.answers} == {EXAMPLE_RESPONSE}
     assert run_engine("wait", name) == "0"

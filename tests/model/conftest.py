@@ -5,7 +5,7 @@ import shutil
 import pytest
 from sklearn.datasets import load_iris
 
-from helpers import ROOT, facts
+from helpers import ROOT, card_fields
 from serving.model.storage import load_model, save_model
 
 
@@ -16,7 +16,7 @@ def save_and_load(tmp_path):
     def save_and_load(estimator):
         path = tmp_path / "model.pkl"
         reference = load_iris().data[::50]
-        save_model(path, estimator, reference=reference, **facts(estimator))
+        save_model(path, estimator, reference=reference, **card_fields(estimator))
         return load_model(path)
 
     return save_and_load

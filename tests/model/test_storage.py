@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from helpers import ROOT, facts
+from helpers import ROOT, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
 from serving.model.storage import load_model, save_model
@@ -127,7 +127,7 @@ def test_failed_save_keeps_old_files(model_path):
     fitted = LogisticRegression(max_iter=500).fit(X, y)
     fitted.extra = lambda: None  # cannot be pickled
     with pytest.raises(Exception, match="lambda"):
-        save_model(model_path, fitted, reference=X[:1], **facts(fitted))
+        save_model(model_path, fitted, reference=X[:1], **card_fields(fitted))
     assert read_directory(model_path.parent) == contents
 
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 
 from app import create_app
 from helpers import (
-    ARTICLE,
+    EXAMPLE_REQUEST,
     JSON,
     NAMES,
     ROOT,
@@ -173,5 +173,5 @@ def test_window_sums_all_workers(serve):
     """The drift report is the same from each worker."""
     service = serve(WEB_CONCURRENCY="2")
     for _ in range(60):
-        service.call("POST", "/predict", ARTICLE, JSON)
+        service.call("POST", "/predict", EXAMPLE_REQUEST, JSON)
     assert {service.call("GET", "/drift").json["rows"] for _ in range(8)} == {60}

@@ -10,7 +10,7 @@ import msgspec
 
 from app import create_app
 from helpers import (
-    ARTICLE,
+    EXAMPLE_REQUEST,
     JSON,
     ROOT,
     VERSION,
@@ -140,6 +140,6 @@ def test_terminal_log_is_plain_text():
 def test_log_level_is_obeyed(serve):
     """At level warning a request is not logged."""
     service = serve(LOG_LEVEL="warning", PORT=free_port())  # it does not say which it took
-    service.call("POST", "/predict", ARTICLE, JSON)
+    service.call("POST", "/predict", EXAMPLE_REQUEST, JSON)
     service.stop()
     assert "POST" not in service.log

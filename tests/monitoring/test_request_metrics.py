@@ -12,7 +12,7 @@ import pytest
 
 from app import create_app
 from helpers import (
-    ARTICLE,
+    EXAMPLE_REQUEST,
     JSON,
     NAMES,
     SETOSA,
@@ -129,7 +129,7 @@ def test_threads_lose_no_count(app):
 
     def work():
         for _ in range(50):
-            in_process(app, "POST", "/predict", ARTICLE, JSON)
+            in_process(app, "POST", "/predict", EXAMPLE_REQUEST, JSON)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -149,7 +149,7 @@ def test_counts_survive_workers(serve):
 
     def send_requests():
         for _ in range(60):
-            assert service.call("POST", "/predict", ARTICLE, JSON).status == 200
+            assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).status == 200
 
     def replaced(old):
         return len(service.workers()) == 2 and not set(old) & set(service.workers())
@@ -237,7 +237,7 @@ def test_metrics_port_serves_admin_paths_alone(serve):
         assert over_http(f"127.0.0.1:{port}", "GET", path).status == 200
     for path in ("/", "/healthz", "/readyz"):
         assert over_http(f"127.0.0.1:{port}", "GET", path).status == 404
-    assert over_http(f"127.0.0.1:{port}", "POST", "/predict", ARTICLE, JSON).status == 404
+    assert over_http(f"127.0.0.1:{port}", "POST", "/predict", EXAMPLE_REQUEST, JSON).status == 404
     index = service.call("GET", "/", None, {"Authorization": "Bearer one"}).json
     assert not {"/metrics", "/drift"} & {route["path"] for route in index["routes"]}
 

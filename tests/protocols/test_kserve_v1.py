@@ -14,7 +14,7 @@ from endpoints import (
     VERTEX_AI,
     assert_error,
 )
-from helpers import ARTICLE, JSON, SETOSA, VERSION, in_process
+from helpers import EXAMPLE_REQUEST, JSON, SETOSA, VERSION, in_process
 
 
 def test_model_status(call):
@@ -83,7 +83,7 @@ def test_vertex_ai_routes():
     body = json.dumps({"instances": ROWS})
     assert in_process(app, "GET", "/healthz").body == b"\n"
     assert in_process(app, "POST", "/predict", body, JSON).json == {"predictions": CLASSES}
-    assert in_process(app, "POST", "/predict", ARTICLE, JSON).status == 400
+    assert in_process(app, "POST", "/predict", EXAMPLE_REQUEST, JSON).status == 400
 
 
 def test_vertex_ai_routes_share_path():
@@ -92,7 +92,7 @@ def test_vertex_ai_routes_share_path():
     body = json.dumps({"instances": ROWS})
     assert in_process(app, "GET", "/a").status == 200
     assert in_process(app, "POST", "/a", body, JSON).status == 200
-    assert in_process(app, "POST", "/predict", ARTICLE, JSON).json == {"prediction": [0]}
+    assert in_process(app, "POST", "/predict", EXAMPLE_REQUEST, JSON).json == {"prediction": [0]}
 
     document = in_process(app, "GET", "/openapi.json").json
     assert document["paths"]["/a"].keys() == {"get", "post"}

@@ -15,7 +15,7 @@ import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression
 
-from helpers import PROGRAM, ROOT, environment, facts, free_port, wait_until
+from helpers import PROGRAM, ROOT, card_fields, environment, free_port, wait_until
 from registries import BIN, change_training, digest, read_files, run_python
 from serving.model.storage import save_model
 from serving.registry.commands import main
@@ -156,8 +156,8 @@ def regression(tmp_path):
     """Return a directory with a model that has no classes and no accuracy."""
     X = load_iris().data
     estimator = LinearRegression().fit(X, X[:, 0])
-    card_fields = facts(estimator) | {"metrics": {"r2": 0.9}}
-    save_model(tmp_path / "model.pkl", estimator, reference=X[::50], **card_fields)
+    fields = card_fields(estimator) | {"metrics": {"r2": 0.9}}
+    save_model(tmp_path / "model.pkl", estimator, reference=X[::50], **fields)
     return tmp_path
 
 

@@ -13,8 +13,8 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from helpers import (
-    ANSWER,
-    ARTICLE,
+    EXAMPLE_REQUEST,
+    EXAMPLE_RESPONSE,
     JSON,
     PROGRAM,
     ROOT,
@@ -168,7 +168,7 @@ def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
         subprocess.run([*dropped, "touch", checkout / "new"], capture_output=True).returncode == 1
     )
     service = serve(checkout, gunicorn(*dropped))
-    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     service.stop()
     assert not re.search("ERROR|WARNING|[Cc]ontrol socket", service.log)
     assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(
@@ -179,7 +179,7 @@ def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
 def test_python_app_py_answers_as_in_the_article():
     service = Service([sys.executable, "app.py"], ROOT, environment())
     try:
-        assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+        assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     finally:
         assert service.stop() == -signal.SIGTERM
 
@@ -191,7 +191,7 @@ def test_a_worker_that_was_killed_is_replaced(serve):
     os.kill(before[0], signal.SIGKILL)
     wait_until(lambda: len(service.workers()) == 2 and before[0] not in service.workers())
     assert before[1] in service.workers()
-    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
 def test_sigterm_under_load_loses_no_request_that_was_begun(serve):
@@ -206,36 +206,37 @@ def test_sigterm_under_load_loses_no_request_that_was_begun(serve):
     for client in clients:
         client.join(30)
     assert [client.fault for client in clients] == [None] * 4
-    assert {answer for client in clients for answer in client.answers} == {ANSWER}
+    assert {answer for client in clients for answer in client.answers} == {EXAMPLE_RESPONSE}
     assert service.process.poll() is None  # it waits for what it has begun
     for connection in halves:
-        connection.send(ARTICLE[-5:])
-        assert connection.getresponse().read() == ANSWER
+        connection.send(EXAMPLE_REQUEST[-5:])
+        assert connection.getresponse().read() == EXAMPLE_RESPONSE
         connection.close()
     assert service.process.wait(30) == 0
 
 
 def chunks(size):
-    yield ARTICLE
-    yield b" " * (size - len(ARTICLE))
+    yield EXAMPLE_REQUEST
+    yield b" " * (size - len(EXAMPLE_REQUEST))
 
 
 def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
-    service, limit = serve(), Settings().max_body_bytes
+    service = serve()
+    limit = Settings().max_body_bytes
     answer = service.call("POST", "/predict", chunks(limit), JSON)
-    assert (answer.status, answer.body) == (200, ANSWER)
+    assert (answer.status, answer.body) == (200, EXAMPLE_RESPONSE)
     answer = service.call("POST", "/predict", chunks(limit + 1), JSON)
     assert (answer.status, answer.json) == (
         413,
         {"error": f"Expected at most {limit} bytes of body"},
     )
-    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
 def test_a_body_that_never_comes_holds_a_thread_and_not_the_service(serve):
     service = serve(WEB_CONCURRENCY="1")
     halves = [half_sent(service.address) for _ in range(3)]
-    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     for connection in halves:
         connection.close()
-    assert service.call("POST", "/predict", ARTICLE, JSON).body == ANSWER
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE

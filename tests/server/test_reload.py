@@ -13,12 +13,12 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
-from helpers import JSON, ROOT, facts, free_port, in_process, scrape, wait_until
+from helpers import JSON, ROOT, card_fields, free_port, in_process, scrape, wait_until
 from serving.model.storage import load_model, save_model, write_files_atomically
 
 X, y = load_iris(return_X_y=True)
 OLD = load_model(ROOT / "model.pkl")
-# The other answers every row of the first class with another one: what answered is seen in each answer.
+# The other model predicts another class for each of these rows, so a response shows its model.
 ROWS = X[y == 0]
 BODY = msgspec.json.encode({"features": ROWS.tolist()})
 
@@ -28,7 +28,7 @@ def pairs(tmp_path_factory):
     """Return the files of two versions, by version, and what each predicts for ROWS."""
     directory = tmp_path_factory.mktemp("versions")
     other = LogisticRegression(max_iter=500).fit(X, np.roll(y, 50))
-    save_model(directory / "model.pkl", other, reference=X[::50], **facts(other))
+    save_model(directory / "model.pkl", other, reference=X[::50], **card_fields(other))
     found = {}
     for path in (ROOT / "model.pkl", directory / "model.pkl"):
         model = load_model(path)
@@ -55,11 +55,14 @@ def served(service):
 
 
 class Client(threading.Thread):
-    """Sends one request after the other, over one connection as long as that is kept, until told to stop."""
+    """Send requests, on one connection while it is kept, until it is stopped."""
 
     def __init__(self, address):
         super().__init__(daemon=True)
-        self.address, self.answers, self.faults, self.stopped = address, [], [], False
+        self.address = address
+        self.answers = []
+        self.faults = []
+        self.stopped = False
 
     def run(self):
         connection = http.client.HTTPConnection(self.address, timeout=30)
