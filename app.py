@@ -103,7 +103,7 @@ def build_service(
     return Service(
         settings=settings,
         model=model,
-        rows=RowDecoder(model),
+        row_decoder=RowDecoder(model),
         probe_paths=frozenset(probe_paths),
         error_bodies=error_bodies,
         telemetry=telemetry,
@@ -115,8 +115,8 @@ def build_decoders(app: Flask, service: Service) -> None:
     """Build the decoder of each view now, so that the workers share them after the fork."""
     for view in app.view_functions.values():
         operation = operation_of(view)
-        if operation.request:
-            service.decoder(operation.request)
+        if operation.decoder:
+            service.decoder(operation.decoder)
 
 
 def reload_app(app: Flask) -> Flask:
@@ -133,9 +133,10 @@ def reload_app(app: Flask) -> Flask:
 
     service.telemetry.reload_error = ""
     new = service_of(new_app).model
-    log.info("model reloaded: version %s replaces %s", new.version, old.version)
     if (new.sha256, new.card) == (old.sha256, old.card):
+        log.info("model reloaded: version %s is unchanged", old.version)
         return app
+    log.info("model reloaded: version %s replaces %s", new.version, old.version)
     return new_app
 
 

@@ -1,4 +1,4 @@
-"""The process model, which `gunicorn app:app` reads: each setting has its reason."""
+"""The worker processes and their limits, for `gunicorn app:app`: each setting has its reason."""
 
 import gc
 import itertools

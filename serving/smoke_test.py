@@ -11,16 +11,15 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from serving.config import ConfigurationError, Settings
 from serving.model.card import ModelCard, values_match
 from serving.model.errors import one_line
 
-DEFAULT_MODEL_PATH = Path(__file__).parent.with_name("model.pkl")
 TIMEOUT_SECONDS = 10
 
 
@@ -37,7 +36,10 @@ class Check:
 def main() -> None:
     """Print one line, or print each failure and end with status 1."""
     url = parse_url()
-    card_path = Path(os.environ.get("MODEL_PATH") or DEFAULT_MODEL_PATH).with_suffix(".json")
+    try:
+        card_path = Settings.from_env(os.environ).model_path.with_suffix(".json")
+    except ConfigurationError as error:
+        sys.exit(str(error))
     try:
         card = msgspec.json.decode(card_path.read_bytes(), type=ModelCard)
     except (OSError, msgspec.DecodeError) as error:
@@ -140,9 +142,9 @@ def send_request(url: str, body: Any = None) -> tuple[int, str | None, Any]:
     Raises OSError, HTTPException or msgspec.DecodeError.
     """
     headers = {"Content-Type": "application/json"}
-    api_key = os.environ.get("API_KEYS", "").split(",")[0].strip()
-    if api_key:
-        headers["Authorization"] = f"Bearer {api_key}"
+    api_keys = Settings.from_env(os.environ).api_keys
+    if api_keys:
+        headers["Authorization"] = f"Bearer {api_keys[0]}"
     data = None if body is None else msgspec.json.encode(body)
 
     request = urllib.request.Request(url, data, headers)  # noqa: S310

@@ -53,7 +53,7 @@ def openapi() -> Response:
 def docs_page() -> Response:
     """Page to try the routes in a browser."""
     service = current_service()
-    html = DOCS_HTML.format(title=f"{service.name} {service.model.version}")
+    html = DOCS_HTML.format(title=f"{service.model_name} {service.model.version}")
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
     return Response(html, mimetype="text/html", headers=headers)
 

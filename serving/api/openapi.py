@@ -37,7 +37,7 @@ def build_document(app: Flask) -> dict[str, Any]:
 
     document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": service.name, "version": __version__},
+        "info": {"title": service.model_name, "version": __version__},
         "paths": paths,
         "components": {"schemas": schemas.components},
     }
@@ -54,8 +54,8 @@ class TypeSchemas:
         self.service = service
         types = []
         for operation in operations:
-            if operation.request:
-                types.append(service.decoder(operation.request).request)
+            if operation.decoder:
+                types.append(service.decoder(operation.decoder).request)
             if operation.response is not None:
                 types.append(operation.response)
 
@@ -66,9 +66,9 @@ class TypeSchemas:
 
     def request_content(self, operation: Operation) -> Schema | None:
         """Return the schema and an example of the request body for each of its media types."""
-        if operation.request is None:
+        if operation.decoder is None:
             return None
-        decoder = self.service.decoder(operation.request)
+        decoder = self.service.decoder(operation.decoder)
         content = {}
         for mimetype, example in decoder.examples().items():
             schema = self._by_type[id(decoder.request)]
@@ -118,7 +118,7 @@ def build_operation(
 def error_statuses(service: Service, rule: Rule, method: str, operation: Operation) -> list[int]:
     """Return the error statuses of one method of one path, in ascending order."""
     statuses = set(operation.error_statuses)
-    if operation.request:
+    if operation.decoder:
         statuses |= {400, 413, 415}
     if rule.rule not in service.probe_paths or method == "POST":
         statuses.add(401)
@@ -140,7 +140,11 @@ def build_error_schema(service: Service, path: str) -> Schema:
 
 def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
     """Return the description of one parameter in a path."""
-    values = {"model": [service.name], "version": [service.model.version], **operation.path_values}
+    values = {
+        "model": [service.model_name],
+        "version": [service.model.version],
+        **operation.path_values,
+    }
     schema: Schema = {"type": "string", **ANY_NAME}
     if name in values:
         schema = {"type": "string", "enum": values[name]}

@@ -21,15 +21,16 @@ class RequestDecoder(Protocol):
 
 @dataclass(frozen=True)
 class Operation:
-    """The request, the responses and the tag of a view.
+    """The request decoder, the responses and the tag of a view.
 
-    `request` builds the decoder of the body. `response` is the type of the JSON response.
-    `media_types` are those of the response. `error_statuses` are added to those that follow from
-    the route and from `request`. `path_values` lists the values of a path parameter.
+    `decoder` builds the decoder of the body from the model's row decoder. `response` is the type of
+    the JSON response, and `media_types` are those of the response. `error_statuses` are added to
+    those that follow from the route and from `decoder`. `path_values` lists the values of a path
+    parameter.
     """
 
     tag: str
-    request: Callable[[RowDecoder], RequestDecoder] | None = None
+    decoder: Callable[[RowDecoder], RequestDecoder] | None = None
     response: Any = None
     media_types: tuple[str, ...] = (JSON,)
     error_statuses: tuple[int, ...] = ()

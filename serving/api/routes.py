@@ -32,7 +32,7 @@ class PredictResponse(ResponseBody):
 
 
 @blueprint.post("/predict")
-@describe("Model", request=PredictDecoder, response=PredictResponse)
+@describe("Model", decoder=PredictDecoder, response=PredictResponse)
 def predict() -> Response:
     """Predict for one or more rows, as arrays or by feature name."""
     service = current_service()
@@ -58,7 +58,7 @@ class FeedbackResponse(ResponseBody):
 
 
 @blueprint.post("/feedback")
-@describe("Model", request=FeedbackDecoder, response=FeedbackResponse)
+@describe("Model", decoder=FeedbackDecoder, response=FeedbackResponse)
 def feedback() -> Response:
     """Record predictions with their true labels."""
     service = current_service()

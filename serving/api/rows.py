@@ -21,9 +21,10 @@ NOT_EMPTY = {"minItems": 1}
 class RowDecoder:
     """The JSON types of a model's rows, and their conversion to an array.
 
-    A row is an array in the order of the features or an object by their names. msgspec decodes to
-    these types. Their `extra_json_schema` is for the OpenAPI document alone: `to_array` checks the
-    same, with the place of the error.
+    A row is an array in the order of the features or an object by their names. The attributes
+    `named` to `unnamed_rows` are types, to which msgspec decodes; `split` is the form that pandas
+    calls `orient="split"`. The `extra_json_schema` of a type is for the OpenAPI document alone:
+    `to_array` checks the same, and its errors have a place.
     """
 
     def __init__(self, model: Model) -> None:

@@ -22,15 +22,15 @@ class Service:
 
     settings: Settings
     model: Model
-    rows: RowDecoder
-    probe_paths: frozenset[str]  # open to requests without an API key
+    row_decoder: RowDecoder
+    probe_paths: frozenset[str]  # open without an API key, and not logged while they succeed
     error_bodies: Mapping[str, ErrorBody]  # by path, where a protocol's differs from our own
     telemetry: Telemetry
     metrics: MetricsRegistry
     _decoders: dict[Callable[[RowDecoder], Any], Any] = field(default_factory=dict)
 
     @property
-    def name(self) -> str:
+    def model_name(self) -> str:
         """Return the name of the model in paths and responses."""
         if self.model.card is None:
             return "model"
@@ -43,14 +43,14 @@ class Service:
         return {"error": message}
 
     def decoder(self, build: Callable[[RowDecoder], Decoder]) -> Decoder:
-        """Return what `build` makes of the row decoder: a decoder of one request format.
+        """Return the decoder of one request format, which `build` makes from the row decoder.
 
         It is built once; `create_app` does so before the workers are forked, which then share it.
         """
         try:
             decoder: Decoder = self._decoders[build]
         except KeyError:
-            decoder = self._decoders[build] = build(self.rows)
+            decoder = self._decoders[build] = build(self.row_decoder)
         return decoder
 
 

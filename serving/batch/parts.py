@@ -132,11 +132,11 @@ def run_pipeline(
     def write_when_scored(size: int, scored: Future[Any]) -> SizedStats:
         return write_block(size, *scored.result())
 
-    with ThreadPoolExecutor(n_threads) as scorers, ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(n_threads) as scoring_pool, ThreadPoolExecutor(1) as writing_pool:
         pending: deque[Future[SizedStats]] = deque()
         for size, block in blocks:
-            scored = scorers.submit(block_scorer, block)
-            pending.append(writer.submit(write_when_scored, size, scored))
+            scored = scoring_pool.submit(block_scorer, block)
+            pending.append(writing_pool.submit(write_when_scored, size, scored))
             if len(pending) > n_threads:  # bounds the blocks in memory
                 yield pending.popleft().result()
         while pending:

@@ -18,7 +18,7 @@ from serving.api.operations import describe
 from serving.api.service import current_service
 from serving.protocols.protocol import Protocol
 
-SCORE_REQUEST = partial(TabularDecoder, name="ScoreRequest", members=("data", "input_data"))
+SCORE_DECODER = partial(TabularDecoder, name="ScoreRequest", members=("data", "input_data"))
 MAX_REQUEST_ID_LENGTH = 100
 
 blueprint = Blueprint("azure_ml", __name__)
@@ -33,7 +33,7 @@ protocol = Protocol(blueprint, error_bodies={"/score": score_error_body})
 
 
 @blueprint.post("/score")
-@describe("Azure ML", request=SCORE_REQUEST, response=Predictions, error_statuses=(406, 431))
+@describe("Azure ML", decoder=SCORE_DECODER, response=Predictions, error_statuses=(406, 431))
 def azure_score() -> Response:
     """Predict for rows as arrays or by feature name."""
     if len(request.headers.get("X-Request-ID", "")) > MAX_REQUEST_ID_LENGTH:
@@ -41,5 +41,5 @@ def azure_score() -> Response:
             f"Expected an X-Request-ID of at most {MAX_REQUEST_ID_LENGTH} characters"
         )
     negotiate_mimetype(JSON)
-    rows, _ = current_service().decoder(SCORE_REQUEST).decode(read_body())
+    rows, _ = current_service().decoder(SCORE_DECODER).decode(read_body())
     return versioned_json_response(predict_and_record(rows, "$").tolist())

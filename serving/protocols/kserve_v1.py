@@ -25,7 +25,7 @@ from serving.protocols.protocol import ConfiguredRoute, Protocol
 
 KSERVE = "KServe V1"
 VERTEX_AI = "Vertex AI"
-INSTANCES_REQUEST = partial(
+INSTANCES_DECODER = partial(
     TabularDecoder, name="InstancesRequest", members=("instances", "inputs")
 )
 # The path for health and predictions if AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE are not set.
@@ -44,7 +44,7 @@ class ModelListResponse(ResponseBody):
 @describe(KSERVE, response=ModelListResponse)
 def list_models() -> Response:
     """Names of the served models."""
-    return json_response(ModelListResponse([current_service().name]))
+    return json_response(ModelListResponse([current_service().model_name]))
 
 
 class ModelStatusResponse(ResponseBody):
@@ -77,7 +77,7 @@ class InstancesResponse(ResponseBody):
 
 @blueprint.post("/v1/models/<model>:predict")
 @blueprint.post("/v1/models/<model>/versions/<version>:predict")
-@describe(KSERVE, request=INSTANCES_REQUEST, response=InstancesResponse, error_statuses=(406,))
+@describe(KSERVE, decoder=INSTANCES_DECODER, response=InstancesResponse, error_statuses=(406,))
 def predict_instances(model: str, version: str | None = None) -> Response:
     """Predict for instances, as arrays or by feature name."""
     check_model_and_version(model, version)
@@ -85,7 +85,7 @@ def predict_instances(model: str, version: str | None = None) -> Response:
 
 
 @blueprint.post(VERTEX_AI_PREDICT_RULE)
-@describe(VERTEX_AI, request=INSTANCES_REQUEST, response=InstancesResponse, error_statuses=(406,))
+@describe(VERTEX_AI, decoder=INSTANCES_DECODER, response=InstancesResponse, error_statuses=(406,))
 def vertex_ai_predict(**_platform_ids: str) -> Response:
     """Predict for instances, as arrays or by feature name."""
     return predict_for_body()
@@ -102,7 +102,7 @@ def vertex_ai_readiness(**_platform_ids: str) -> Response:
 def predict_for_body() -> Response:
     """Return the predictions for the rows in the body of the request."""
     negotiate_mimetype(JSON)
-    rows, _ = current_service().decoder(INSTANCES_REQUEST).decode(read_body())
+    rows, _ = current_service().decoder(INSTANCES_DECODER).decode(read_body())
     predictions = predict_and_record(rows, "$").tolist()
     return versioned_json_response(InstancesResponse(predictions))
 

@@ -8,7 +8,7 @@ from serving.api.service import current_service
 def check_model_and_version(name: str, version: str | None = None) -> None:
     """Raise NotFound unless this model, and this version if there is one, is served."""
     service = current_service()
-    if name != service.name:
+    if name != service.model_name:
         raise NotFound
     if version is not None and version != service.model.version:
         raise NotFound

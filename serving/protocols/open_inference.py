@@ -124,7 +124,7 @@ def model_ready(model: str, version: str | None = None) -> Response:
 @blueprint.post("/v2/models/<model>/versions/<version>/infer")
 @describe(
     TAG,
-    request=InferCodec,
+    decoder=InferCodec,
     response=InferResponse,
     media_types=(JSON, OCTET_STREAM),
     error_statuses=(406,),

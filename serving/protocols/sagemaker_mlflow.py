@@ -29,7 +29,7 @@ from serving.protocols.protocol import Protocol
 
 SAGEMAKER = "SageMaker"
 MLFLOW = "MLflow"
-INVOCATIONS_REQUEST = partial(
+INVOCATIONS_DECODER = partial(
     TabularDecoder,
     name="InvocationsRequest",
     members=("dataframe_split", "dataframe_records", "instances", "inputs"),
@@ -76,14 +76,14 @@ def model_version() -> Response:
 @blueprint.post("/invocations")
 @describe(
     SAGEMAKER,
-    request=INVOCATIONS_REQUEST,
+    decoder=INVOCATIONS_DECODER,
     response=dict[str, Predictions] | Predictions,
     media_types=(JSON, CSV),
     error_statuses=(406,),
 )
 def invocations() -> Response:
     """Predict for rows in JSON or CSV."""
-    decoder = current_service().decoder(INVOCATIONS_REQUEST)
+    decoder = current_service().decoder(INVOCATIONS_DECODER)
     body = read_body(CSV)
     if request.mimetype == CSV:
         mimetype = negotiate_mimetype(CSV, JSON)

@@ -19,7 +19,7 @@ def move_alias(uri: str, alias: str, *, force: bool) -> str:
     client = MlflowClient()
     current_version = client.get_registered_model(candidate.name).aliases.get(alias)
     if current_version is not None:
-        _check_regression(candidate, alias, current_version, force)
+        _check_candidate(candidate, alias, current_version, force)
 
     client.set_registered_model_alias(candidate.name, alias, candidate.number)
 
@@ -29,7 +29,7 @@ def move_alias(uri: str, alias: str, *, force: bool) -> str:
     return message
 
 
-def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
+def refusal_reason(card: ModelCard, champion: ModelCard) -> str | None:
     """Return why the model of `card` must not replace that of `champion`, or None."""
     held_out_rows = card.data.get("held_out_sha256")
     champion_rows = champion.data.get("held_out_sha256")
@@ -39,7 +39,7 @@ def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
     if held_out_rows is None or held_out_rows != champion_rows:
         return "the two versions were not measured on the same held-out rows"
     if accuracy is None or champion_accuracy is None:
-        return "the two versions were not measured on the same held-out rows"
+        return "one of the two versions has no held-out accuracy"
     if accuracy < champion_accuracy:
         return (
             f"held-out accuracy {accuracy:.4f} is below "
@@ -48,12 +48,12 @@ def regression_reason(card: ModelCard, champion: ModelCard) -> str | None:
     return None
 
 
-def _check_regression(
+def _check_candidate(
     candidate: DownloadedVersion, alias: str, current_version: str, force: bool
 ) -> None:
     """Raise RegistryError if the candidate is worse than the current version; warn if forced."""
     current = download_version(f"models:/{candidate.name}/{current_version}")
-    reason = regression_reason(candidate.files.card, current.files.card)
+    reason = refusal_reason(candidate.files.card, current.files.card)
     if reason is None:
         return
 

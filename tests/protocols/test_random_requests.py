@@ -92,7 +92,9 @@ def test_binary_tensor_round_trip(n_rows, data):
         "parameters": {"binary_data_size": rows.nbytes},
     }
     body = msgspec.json.encode({"inputs": [tensor]})
-    decoded, _ = InferCodec(service_of(APP).rows).decode(body + rows.tobytes(), str(len(body)))
+    decoded, _ = InferCodec(service_of(APP).row_decoder).decode(
+        body + rows.tobytes(), str(len(body))
+    )
     np.testing.assert_array_equal(decoded, rows)
 
 
