@@ -62,7 +62,8 @@ BAD_MODELS = {
 
 
 @pytest.mark.parametrize("model", BAD_MODELS)
-def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, tmp_path, model):
+def test_invalid_model_ends_process(checkout, tmp_path, model):
+    """An invalid model ends the process with one line, and nothing in it runs."""
     make, message = BAD_MODELS[model]
     path = checkout / "model.pkl"
     path.with_suffix(".json").unlink()
@@ -99,15 +100,18 @@ def test_a_bad_model_ends_the_process_with_one_line_and_runs_nothing(checkout, t
         ),
     ],
 )
-def test_a_bad_setting_ends_the_process_with_one_line(names, message):
+def test_invalid_setting_ends_process(names, message):
+    """An invalid setting ends the process with one line."""
     assert_refuses(ROOT, gunicorn(), "", message, **names)
 
 
-def test_so_does_the_development_server():
+def test_development_server_refuses_setting():
+    """An invalid setting ends the development server with one line."""
     assert_refuses(ROOT, [sys.executable, "app.py"], "MAX_ROWS: ", "got 'many'", MAX_ROWS="many")
 
 
-def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout):
+def test_other_scikit_learn_ends_process(checkout):
+    """A model of another scikit-learn version ends the process with one line."""
     card = checkout / "model.json"
     card.write_text(card.read_text().replace('"scikit-learn": "', '"scikit-learn": "0.'))
     assert_refuses(
@@ -130,7 +134,8 @@ def test_a_model_of_another_scikit_learn_ends_the_process_with_one_line(checkout
         ("serve", {"PORT": "8080", "METRICS_PORT": "9000"}, ["0.0.0.0:8080", "0.0.0.0:9000"]),
     ],
 )
-def test_it_listens_where_a_platform_calls(monkeypatch, tmp_path, program, names, bind):
+def test_ports_follow_platforms(monkeypatch, tmp_path, program, names, bind):
+    """The service listens where the platform calls."""
     (tmp_path / program).symlink_to(ROOT / "gunicorn.conf.py")  # runpy says this is the program
     for name in ("PORT", "METRICS_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -155,7 +160,8 @@ def assert_refuses(cwd, command, begins, contains, **names):
     assert done.stdout == ""
 
 
-def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
+def test_read_only_directory_suffices(serve, checkout):
+    """The service needs no HOME and writes nothing to its directory."""
     for path in [checkout, *checkout.rglob("*")]:
         path.chmod(path.stat().st_mode & ~0o222)
     # Root may write anywhere, unless it gives that up.
@@ -176,7 +182,8 @@ def test_it_needs_no_home_and_writes_nothing_where_it_stands(serve, checkout):
     )
 
 
-def test_python_app_py_answers_as_in_the_article():
+def test_development_server_predicts():
+    """`python app.py` answers the example request."""
     service = Service([sys.executable, "app.py"], ROOT, environment())
     try:
         assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
@@ -184,7 +191,8 @@ def test_python_app_py_answers_as_in_the_article():
         assert service.stop() == -signal.SIGTERM
 
 
-def test_a_worker_that_was_killed_is_replaced(serve):
+def test_killed_worker_is_replaced(serve):
+    """A killed worker is replaced."""
     service = serve(WEB_CONCURRENCY="2")
     wait_until(lambda: len(service.workers()) == 2)
     before = service.workers()
@@ -194,7 +202,8 @@ def test_a_worker_that_was_killed_is_replaced(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
-def test_sigterm_under_load_loses_no_request_that_was_begun(serve):
+def test_sigterm_loses_no_request(serve):
+    """Requests that have begun are answered after SIGTERM."""
     service = serve(WEB_CONCURRENCY="2")
     halves = [half_sent(service.address) for _ in range(3)]
     clients = [Client(service.address) for _ in range(4)]
@@ -220,7 +229,8 @@ def chunks(size):
     yield b" " * (size - len(EXAMPLE_REQUEST))
 
 
-def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
+def test_chunked_body_has_limit(serve):
+    """A chunked body is read up to the limit, and answered 413 beyond it."""
     service = serve()
     limit = Settings().max_body_bytes
     answer = service.call("POST", "/predict", chunks(limit), JSON)
@@ -233,7 +243,8 @@ def test_a_chunked_body_is_read_to_the_limit_and_refused_beyond_it(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
-def test_a_body_that_never_comes_holds_a_thread_and_not_the_service(serve):
+def test_missing_body_blocks_nobody(serve):
+    """A body that never arrives does not block other clients."""
     service = serve(WEB_CONCURRENCY="1")
     halves = [half_sent(service.address) for _ in range(3)]
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE

@@ -80,7 +80,8 @@ class Client(threading.Thread):
         connection.close()
 
 
-def test_versions_turn_over_under_load_and_no_request_is_lost_or_mixed(serve, checkout, pairs):
+def test_reload_under_load_is_exact(serve, checkout, pairs):
+    """Under load each response is of one version, and no request is lost."""
     service = serve(checkout, WEB_CONCURRENCY="2", LOG_LEVEL="warning", PORT=free_port())
     before = requests(service)
     clients = [Client(service.address) for _ in range(4)]
@@ -126,7 +127,8 @@ BAD = {
 }
 
 
-def test_a_bad_new_file_leaves_the_old_version_serving_and_says_so(serve, checkout, pairs):
+def test_invalid_file_keeps_old_version(serve, checkout, pairs):
+    """An invalid new file leaves the old version in service, with the reason."""
     old, new = pairs
     service = serve(checkout, WEB_CONCURRENCY="2")
     service.call("POST", "/predict", BODY, JSON)
@@ -164,7 +166,8 @@ def app(checkout):
     return create_app(MODEL_PATH=str(checkout / "model.pkl"), MODEL_SHA256="")
 
 
-def test_requests_count_on_and_rows_are_the_new_versions_own(app, checkout, pairs):
+def test_reload_keeps_request_counters(app, checkout, pairs):
+    """Request counters go on; the rows are the new version's own."""
     old, new = pairs
     assert scrape(partial(in_process, app))["model_last_reload_successful",] == 1
     for served, version in ((app, old), (None, new)):
@@ -188,13 +191,15 @@ def test_requests_count_on_and_rows_are_the_new_versions_own(app, checkout, pair
     assert scrape(partial(in_process, served))["rows_total", new] == len(ROWS)
 
 
-def test_the_same_files_again_are_no_new_version(app):
+def test_unchanged_files_keep_app(app):
+    """Unchanged files are no new version."""
     in_process(app, "POST", "/predict", BODY, JSON)
     assert reload_app(app) is app
     assert scrape(partial(in_process, app))["rows_total", OLD.version] == len(ROWS)
 
 
-def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
+def test_pinned_digest_holds_on_reload(checkout, pairs):
+    """MODEL_SHA256 holds for later files as well."""
     app = create_app(MODEL_PATH=str(checkout / "model.pkl"), MODEL_SHA256=OLD.sha256)
     put(checkout, [*pairs.values()][1][0])
     assert reload_app(app) is app
@@ -202,7 +207,8 @@ def test_a_pinned_digest_holds_for_what_comes_later(checkout, pairs):
     assert answer.status == 200 and answer.json["reload"].endswith(f"MODEL_SHA256 is {OLD.sha256}")
 
 
-def test_another_card_of_the_same_model_is_taken(app, checkout):
+def test_new_card_is_loaded(app, checkout):
+    """Another card of the same model is loaded."""
     path = checkout / "model.json"
     path.write_text(
         path.read_text().replace('"label": "setosa"', '"label": "bristle-pointed iris"')

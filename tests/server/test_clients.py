@@ -1,0 +1,192 @@
+"""Slow, silent, lost and excess clients: nobody waits for them, and their memory is bounded."""
+
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from connections import ONE, POST, RawConnection, gunicorn_with
+from helpers import (
+    EXAMPLE_REQUEST,
+    EXAMPLE_RESPONSE,
+    JSON,
+    SETOSA,
+    half_sent,
+    wait_until,
+)
+from serving.server.body_buffer import MAX_BUFFERED_BYTES
+
+APPS = Path(__file__).parent / "apps"
+
+
+def descriptors(service):
+    """Return how many files and sockets the one worker has open."""
+    [worker] = service.workers()
+    return len(list(Path(f"/proc/{worker}/fd").iterdir()))
+
+
+def test_slow_clients_delay_nobody(serve):
+    """Idle and slow clients do not delay other clients."""
+    service = serve(WEB_CONCURRENCY="1")
+    idle = [RawConnection(service.address) for _ in range(500)]
+    slow = [half_sent(service.address) for _ in range(200)]
+    for _ in range(50):
+        assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    assert service.call("GET", "/readyz").status == 200
+    for connection in slow:
+        connection.send(EXAMPLE_REQUEST[-5:])
+        assert connection.getresponse().read() == EXAMPLE_RESPONSE
+        connection.close()
+    for client in idle:
+        client.send(ONE)
+        assert client.answer()[2] == EXAMPLE_RESPONSE
+        client.close()
+
+
+@pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
+def test_slow_requests_do_not_delay_probes(serve, checkout, sent):
+    """Slow paths and long bodies are handled in threads."""
+    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
+    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
+    if sent == b"{}":  # once it took its time, it is known to
+        assert service.call("POST", "/hold", sent, JSON).status == 200
+    (checkout / "hold").touch()
+    data = (POST % len(sent)).replace(b"/predict", b"/hold") + b"\r\n" + sent
+    clients = [RawConnection(service.address, data) for _ in range(3)]
+    for path in ("/healthz", "/readyz") * 5:
+        assert service.call("GET", path).status == 200
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    (checkout / "hold").unlink()
+    assert [client.answer()[0] for client in clients] == [200] * 3
+
+
+def test_quick_path_returns_to_loop(serve, checkout):
+    """A path that is quick again is handled in the loop."""
+    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
+    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
+    [worker] = service.workers()
+    threads = lambda: len(list(Path(f"/proc/{worker}/task").iterdir()))  # noqa: E731
+    quick = b"%200d" % 1
+    for _ in range(3):
+        service.call("POST", "/hold", quick, JSON)
+    assert threads() == 1
+    service.call("POST", "/hold", b"{}", JSON)
+    service.call("POST", "/hold", quick, JSON)
+    assert threads() == 2
+    (checkout / "hold").touch()
+    asking = RawConnection(
+        service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick
+    )
+    probing = RawConnection(service.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    probing.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):  # the loop itself is at it
+        probing.answer()
+    (checkout / "hold").unlink()
+    assert asking.answer()[0] == 200
+
+
+def test_lost_clients_leave_no_descriptors(serve):
+    """Clients that disconnect at any point leave no open descriptor."""
+    service = serve(WEB_CONCURRENCY="1")
+    before = descriptors(service)
+    long = msgspec.json.encode({"features": [SETOSA] * 5000})
+    for data in (b"", ONE[:20], ONE[:-5], ONE, ONE * 50, POST % len(long) + b"\r\n" + long):
+        for _ in range(20):
+            client = RawConnection(service.address, data)
+            client.socket.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0"
+            )  # a reset
+            client.close()
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    wait_until(lambda: descriptors(service) <= before)
+    assert "ERROR" not in service.log
+
+
+def test_unread_responses_are_bounded(serve):
+    """Responses to a client that does not read take bounded memory."""
+    service = serve(WEB_CONCURRENCY="1")
+
+    def service_memory():
+        resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
+        return int(resident_pages) * 4096
+
+    client = RawConnection(service.address)
+    client.socket.settimeout(1)
+    before = service_memory()
+    asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000  # 100 KB are answered to each
+    sent = 0
+    with pytest.raises(TimeoutError):  # it is not read either
+        while sent < 500:
+            client.send(asked)
+            sent += 1
+    assert service.call("GET", "/healthz").status == 200
+    assert service_memory() - before < 64 * 2**20
+    client.close()
+
+
+def test_incomplete_request_times_out(serve):
+    """Incomplete requests, silent and idle clients time out."""
+    service = serve(command=gunicorn_with(timeout=2, keep_alive=1), WEB_CONCURRENCY="1")
+    half = RawConnection(service.address, ONE[:-5])
+    silent = RawConnection(service.address)
+    idle = RawConnection(service.address, ONE)
+    assert idle.answer()[0] == 200
+    assert idle.ended() and silent.ended()
+    status, headers, body = half.answer()
+    assert (status, headers["connection"]) == (408, "close")
+    assert msgspec.json.decode(body) == {"error": "Expected the whole request within 2 s"}
+    assert half.ended()
+
+
+def test_excess_clients_receive_503(serve):
+    """Clients beyond worker_connections receive 503."""
+    service = serve(command=gunicorn_with(worker_connections=10), WEB_CONCURRENCY="1")
+    clients = [RawConnection(service.address, ONE) for _ in range(10)]
+    assert {client.answer()[0] for client in clients} == {200}
+    refused = RawConnection(service.address, ONE)
+    assert refused.answer()[0] == 503
+    before = descriptors(service)
+    refused.close()
+    clients.pop().close()
+    wait_until(lambda: descriptors(service) < before - 1)
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+
+
+def test_waiting_bodies_are_bounded_together(serve):
+    """The bodies of all clients together are bounded."""
+    service = serve(WEB_CONCURRENCY="1")
+
+    def memory():
+        resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
+        return int(resident_pages) * 4096
+
+    before = memory()
+    most = MAX_BUFFERED_BYTES // 2**20
+    told = 0
+    clients = [
+        RawConnection(service.address, POST % 2**20 + b"\r\n" + b" " * (2**20 - 1))
+        for _ in range(most + 20)
+    ]
+    for client in clients:
+        client.socket.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):
+            told += client.answer()[0] == 503
+    assert 20 <= told < most
+    assert memory() - before < 1.5 * MAX_BUFFERED_BYTES
+    for client in clients:
+        client.close()
+    wait_until(
+        lambda: service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    )
+
+
+def test_answered_bodies_make_room(service):
+    """The bytes of an answered body are released."""
+    padded = EXAMPLE_REQUEST.ljust(2**20)
+    client = RawConnection(service.address)
+    for _ in range(MAX_BUFFERED_BYTES // 2**20 + 5):
+        client.send(POST % len(padded) + b"\r\n" + padded)
+        assert client.answer()[0] == 200

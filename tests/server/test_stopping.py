@@ -1,0 +1,87 @@
+"""Signals: a stopping, reloading or replaced worker loses no request."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from connections import ONE, RawConnection
+from helpers import (
+    EXAMPLE_REQUEST,
+    EXAMPLE_RESPONSE,
+    JSON,
+    Client,
+    wait_until,
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stopping_worker_ends_connections(serve, number):
+    """A stopping worker answers requests, announces the end, and closes idle connections."""
+    service = serve(WEB_CONCURRENCY="1")
+    idle = RawConnection(service.address, ONE)
+    asking = RawConnection(service.address, ONE)
+    assert idle.answer()[2] == asking.answer()[2] == EXAMPLE_RESPONSE
+    service.process.send_signal(number)
+    # Each request is answered; the first response after the signal announces the end.
+    headers = {}
+    while headers.get("connection") != "close":
+        asking.send(ONE)
+        status, headers, body = asking.answer()
+        assert (status, body) == (200, EXAMPLE_RESPONSE)
+    assert asking.ended() and idle.ended()
+    idle.close()
+    asking.close()
+    if number == signal.SIGHUP:
+        assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+
+
+def test_sighup_loses_no_request(serve):
+    """A reload under load loses no request."""
+    service = serve(WEB_CONCURRENCY="2")
+    clients = [Client(service.address) for _ in range(4)]
+    for client in clients:
+        client.start()
+    for _ in range(2):
+        before = service.workers()
+        count = [len(client.answers) for client in clients]
+        wait_until(
+            lambda count=count: any(
+                len(c.answers) > n + 20 or not c.is_alive()
+                for c, n in zip(clients, count, strict=True)
+            )
+        )
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(
+            lambda before=before: (
+                not set(before) & set(service.workers()) and len(service.workers()) == 2
+            )
+        )
+        for i, client in enumerate(clients):
+            client.join(0.1)
+            if not client.is_alive():
+                assert client.fault is None and set(client.answers) == {EXAMPLE_RESPONSE}
+                clients[i] = Client(service.address)
+                clients[i].start()
+    service.process.send_signal(signal.SIGTERM)
+    for client in clients:
+        client.join(30)
+        assert client.fault is None and set(client.answers) == {EXAMPLE_RESPONSE}
+
+
+def test_max_requests_replaces_worker(serve, checkout):
+    """A worker is replaced after max_requests responses."""
+    with (checkout / "gunicorn.conf.py").open("a") as file:
+        file.write("\nmax_requests = 20\n")
+    service = serve(checkout, WEB_CONCURRENCY="1")
+    before = service.workers()
+    for _ in range(60):
+        assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    wait_until(lambda: service.workers() and not set(before) & set(service.workers()))
+
+
+def test_master_forks_with_one_thread(serve):
+    """The master has one thread when it forks."""
+    # A thread, such as a BLAS may start, does not survive a fork, but the locks it holds do.
+    service = serve()
+    assert "\nThreads:\t1\n" in Path(f"/proc/{service.process.pid}/status").read_text()
