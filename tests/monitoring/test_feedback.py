@@ -14,17 +14,6 @@ from serving.api.service import service_of
 X, y = load_iris(return_X_y=True)
 
 
-@pytest.fixture
-def app():
-    return create_app()
-
-
-@pytest.fixture
-def call(app):
-    """Return a function that calls a service of its own, so that its counts begin at 0."""
-    return lambda *request: in_process(app, *request)
-
-
 def feedback(call, prediction, actual):
     return call(
         "POST", "/feedback", msgspec.json.encode({"prediction": prediction, "actual": actual}), JSON

@@ -16,7 +16,6 @@ from helpers import (
     SETOSA,
     VERSION,
     VIRGINICA,
-    in_process,
     predict,
     scrape,
 )
@@ -25,17 +24,6 @@ from serving.monitoring import prediction_counters
 from serving.monitoring.prediction_counters import STEP_SECONDS, WINDOW_STEPS
 
 X, y = load_iris(return_X_y=True)
-
-
-@pytest.fixture
-def app():
-    return create_app()
-
-
-@pytest.fixture
-def call(app):
-    """Return a function that calls a service of its own, so that its counts begin at 0."""
-    return lambda *request: in_process(app, *request)
 
 
 def test_predictions_count_rows_classes_bins(call):

@@ -35,17 +35,6 @@ def gunicorn_command(app):
     return [sys.executable, "-m", "gunicorn", app]
 
 
-@pytest.fixture
-def app():
-    return create_app()
-
-
-@pytest.fixture
-def call(app):
-    """Return a function that calls a service of its own, so that its counts begin at 0."""
-    return lambda *request: in_process(app, *request)
-
-
 def test_requests_are_counted_and_timed(call):
     """Each request counts by route, method and status, and in the buckets of its duration."""
     before = scrape(call)
