@@ -43,6 +43,8 @@ if Path(sys.argv[0]).name == "serve":  # the command with which SageMaker starts
 bind = [f"0.0.0.0:{public_port}"]
 if public_port != settings.port:
     bind.append(f"127.0.0.1:{settings.port}")  # the HEALTHCHECK of the image asks PORT
+if settings.metrics_port == public_port:
+    sys.exit(f"METRICS_PORT: {public_port} is the public port already")
 if settings.metrics_port:
     bind.append(f"0.0.0.0:{settings.metrics_port}")
 

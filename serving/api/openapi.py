@@ -17,6 +17,7 @@ from serving.api.service import Service, service_of
 
 CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
 MAX_CSV_EXAMPLE_LINES = 10
+CONVERTED_NAME = re.compile("<(?:[^<>]*:)?([^<>:]+)>")  # <name> or <converter:name>
 ANY_NAME = {"pattern": "^[^/:]+$"}
 
 Schema = dict[str, Any]
@@ -31,7 +32,7 @@ def build_document(app: Flask) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for rule, method in iter_public_routes(app.url_map.iter_rules(), service.settings.metrics_port):
         view = app.view_functions[rule.endpoint]
-        item = paths.setdefault(re.sub("<(.+?)>", r"{\1}", rule.rule), {})
+        item = paths.setdefault(CONVERTED_NAME.sub(r"{\1}", rule.rule), {})
         if method.lower() not in item:
             item[method.lower()] = build_operation(service, rule, method, view, schemas)
 

@@ -27,7 +27,9 @@ class Service:
     error_bodies: Mapping[str, ErrorBody]  # by path, where a protocol's differs from our own
     telemetry: Telemetry
     metrics: MetricsRegistry
-    _decoders: dict[Callable[[RowDecoder], Any], Any] = field(default_factory=dict)
+    _decoders: dict[Callable[[RowDecoder], Any], Any] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def model_name(self) -> str:

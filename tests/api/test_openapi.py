@@ -173,3 +173,23 @@ def test_docs_page_needs_nothing_else():
         assert answer.headers["Content-Type"].partition(";")[0] == kind
     for other in ("/docs/", "/docs/swagger-ui.js", "/docs/x", "/docs/..%2fflask_swagger_ui.py"):
         assert in_process(APP, "GET", other).status == 404
+
+
+def test_ordinary_views_are_described():
+    """A Flask view without a description is in the document and in the index."""
+    app = create_app()
+
+    @app.get("/squares/<int:number>")
+    def square(number):
+        """Square of a number."""
+        return {"square": number * number}
+
+    document = in_process(app, "GET", "/openapi.json").json
+    operation = document["paths"]["/squares/{number}"]["get"]
+    assert operation["summary"] == "Square of a number"
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["number"]
+
+    index = in_process(app, "GET", "/").json
+    route = {"method": "GET", "path": "/squares/<int:number>", "summary": "Square of a number"}
+    assert route in index["routes"]
+    assert in_process(app, "GET", "/squares/3").json == {"square": 9}

@@ -141,7 +141,17 @@ def test_ports_follow_platforms(monkeypatch, tmp_path, program, names, bind):
         monkeypatch.delenv(name, raising=False)
     for name, value in names.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # gunicorn.conf.py sets its own
     assert runpy.run_path(str(tmp_path / program))["bind"] == bind
+
+
+def test_metrics_port_is_not_the_public_port(monkeypatch, tmp_path):
+    """The port on which SageMaker calls cannot be the port of the metrics as well."""
+    (tmp_path / "serve").symlink_to(ROOT / "gunicorn.conf.py")  # runpy uses the name of the link
+    monkeypatch.setenv("METRICS_PORT", "8080")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(SystemExit, match="METRICS_PORT: 8080 is the public port already"):
+        runpy.run_path(str(tmp_path / "serve"))
 
 
 def test_sagemaker_model_precedes_default(monkeypatch):
