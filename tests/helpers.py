@@ -179,7 +179,10 @@ def card_fields(estimator):
     classes = getattr(estimator, "classes_", ())
     return {
         "name": "test",
-        "features": [FeatureInfo(name, "cm", 0, 1, [0, 1], [1]) for name in "abcd"],
+        "features": [
+            FeatureInfo(name=name, unit="cm", minimum=0, maximum=1, edges=[0, 1], shares=[1])
+            for name in "abcd"
+        ],
         "classes": [ClassInfo(c, f"class {c}", 0.5) for c in classes.tolist()]
         if isinstance(classes, np.ndarray)
         else [],

@@ -12,15 +12,19 @@ FILE_NAMES = ("model.pkl", "model.json")
 
 # An owner's train.py with other parameters. The original is imported under another name.
 OTHER_TRAINING = """
-import original_train
+from pathlib import Path
+
+from original_train import NAME, load_data
+from serving.training.command import train
 from sklearn.linear_model import LogisticRegression
 
-original_train.MIN_ACCURACY = 0.5
-original_train.build_estimator = lambda: LogisticRegression(
-    solver="newton-cholesky", tol=1e-10, {parameters}
-)
+
+def build_estimator():
+    return LogisticRegression(solver="newton-cholesky", tol=1e-10, {parameters})
+
+
 if __name__ == "__main__":
-    original_train.main()
+    train(NAME, load_data, build_estimator, output=Path(__file__).with_name("model.pkl"))
 """
 
 

@@ -50,7 +50,7 @@ def card_of(path):
 
 
 def digest(*arrays):
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    return hashlib.sha256(msgspec.json.encode([array.tolist() for array in arrays])).hexdigest()
 
 
 def copy_committed_model(directory):
@@ -265,10 +265,10 @@ def test_full_disk_keeps_old_files(tmp_path):
 
 
 def test_low_accuracy_keeps_old_files(tmp_path):
-    """Below --min-accuracy nothing is written, and one line says so."""
+    """Below --min-score nothing is written, and one line says so."""
     contents = copy_committed_model(tmp_path)
     path = tmp_path / "model.pkl"
-    result = train("--output", path, "--min-accuracy", "0.97")
+    result = train("--output", path, "--min-score", "0.97")
     assert result.returncode == 1
-    assert result.stderr == f"refused: an accuracy is below 0.97; {path} is unchanged\n"
+    assert result.stderr == f"refused: accuracy 0.960 is below 0.97; {path} is unchanged\n"
     assert read_directory(tmp_path) == contents

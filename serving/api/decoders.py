@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
+from serving.api.csv_rows import encode_csv
 from serving.api.json_body import decode_json, reject_duplicate_keys
 from serving.api.messages import CSV, JSON
 from serving.api.rows import RowDecoder, with_json_schema
+from serving.model.arrays import Rows
 from serving.model.card import PredictionValue
 from serving.model.errors import InvalidInput
-from serving.model.model import Floats
 
 OutputName = Literal["label", "probability"]
 
@@ -39,7 +40,7 @@ class PredictDecoder:
         """Return an example body for each media type."""
         return {JSON: {"features": self.rows.example_row()}}
 
-    def decode(self, body: bytes) -> tuple[Floats, list[OutputName]]:
+    def decode(self, body: bytes) -> tuple[Rows, list[OutputName]]:
         """Return the rows, of shape (rows, features), and the requested outputs.
 
         Raises InvalidInput.
@@ -68,7 +69,7 @@ class TabularDecoder:
     """Decode an object with rows in exactly one of `members`, or bare rows if `allow_bare_rows`.
 
     Other members of the object are the platform's own and are ignored. `accept_csv` documents
-    that the platform sends CSV as well, which `RowDecoder.parse_csv` reads.
+    that the platform sends CSV as well, which `decode_csv` reads.
     """
 
     def __init__(
@@ -104,10 +105,10 @@ class TabularDecoder:
         [member] = {"instances", "data"}.intersection(self.members)
         examples: dict[str, Any] = {JSON: {member: [row]}}
         if self.accept_csv:
-            examples[CSV] = ",".join(map(str, row))
+            examples[CSV] = encode_csv([row]).rstrip("\n")
         return examples
 
-    def decode(self, body: bytes) -> tuple[Floats, bool]:
+    def decode(self, body: bytes) -> tuple[Rows, bool]:
         """Return the rows, of shape (rows, features), and whether they were in an object.
 
         Raises InvalidInput.

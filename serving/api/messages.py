@@ -12,8 +12,8 @@ from werkzeug.exceptions import (
 )
 
 from serving.api.service import current_service
+from serving.model.arrays import Array, Rows
 from serving.model.errors import ModelError
-from serving.model.model import Array, Floats
 from serving.monitoring.request_log import Request, current_request
 
 CSV = "text/csv"
@@ -100,7 +100,7 @@ def check_row_limit(n_rows: int, json_path: str) -> None:
         )
 
 
-def predict_and_record(rows: Floats, json_path: str) -> Array:
+def predict_and_record(rows: Rows, json_path: str) -> Array:
     """Return the predictions for `rows`, of shape (rows, features), and record them.
 
     Raises RequestEntityTooLarge, and InvalidInput as the model does.

@@ -13,6 +13,7 @@ from serving import __version__
 from serving.api.messages import CSV, JSON
 from serving.api.operations import Operation, operation_of, summary_of
 from serving.api.routing import iter_public_routes
+from serving.api.rows import RowDecoder
 from serving.api.service import Service, service_of
 
 CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
@@ -74,7 +75,7 @@ class TypeSchemas:
         for mimetype, example in decoder.examples().items():
             schema = self._by_type[id(decoder.request)]
             if mimetype == CSV:
-                schema = csv_schema(self.service.model.n_features)
+                schema = csv_schema(self.service.row_decoder)
             content[mimetype] = {"schema": schema, "example": example}
         return content
 
@@ -152,8 +153,10 @@ def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def csv_schema(n_features: int) -> Schema:
-    """Return the schema of a CSV body without a header, as a pattern."""
-    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{n_features - 1}}}"
+def csv_schema(rows: RowDecoder) -> Schema:
+    """Return the schema of a CSV body without a header; for rows of numbers it is a pattern."""
+    if not rows.is_plain_numbers:
+        return {"type": "string"}
+    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{rows.width - 1}}}"
     more_lines = f"(\\n{line}){{0,{MAX_CSV_EXAMPLE_LINES - 1}}}"
     return {"type": "string", "pattern": f"^{line}{more_lines}$"}

@@ -1,7 +1,5 @@
 """Rows of features: from JSON and CSV to an array, or an error with its place."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -10,12 +8,17 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from serving.api.json_body import Number, truncate_middle
+from serving.api.values import AnyValue, value_type
+from serving.model.arrays import Rows
+from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
-from serving.model.model import Floats, Model
+from serving.model.model import Model
 
 ARRAYS = {"items": {"type": "array"}, "minItems": 1}
 OBJECTS = {"items": {"type": "object"}, "minItems": 1}
 NOT_EMPTY = {"minItems": 1}
+
+SCALARS = {float, bool, str, type(None)}
 
 
 class RowDecoder:
@@ -29,33 +32,67 @@ class RowDecoder:
 
     def __init__(self, model: Model) -> None:
         self.model = model
+        self.signature = model.signature
         self.width = model.n_features
         self.features = model.features
 
+        self.value_types = [value_type(feature) for feature in self.signature.features]
+        if not self.features:  # without a model card a row is numbers
+            self.value_types = [Number] * self.width
+        # Numbers are validated as they are decoded, and rows of them need no second step.
+        self.is_plain_numbers = all(value_type is Number for value_type in self.value_types)
+        self._values_type: Any = tuple[tuple(self.value_types)]  # type: ignore[misc]
+        self._list_type: Any = list[self._values_type]  # type: ignore[name-defined]
+
+        self.named = self._named_struct()
+        self.columns = self._columns_struct()
+        self._define_row_types()
+
+    def _define_row_types(self) -> None:
+        value: Any = Number
+        one_row: dict[str, Any] = {"items": {"type": "number"}}
+        if not self.is_plain_numbers:
+            value = AnyValue
+            one_row = {"prefixItems": list(map(msgspec.json.schema, self.value_types))}
+
         width_constraint = {"minItems": self.width, "maxItems": self.width}
-        row: Any = with_json_schema(list[Number], width_constraint)
-        column: Any = with_json_schema(list[Number], NOT_EMPTY)
+        one_row |= width_constraint
+        row: Any = with_json_schema(list[value], one_row)
         table: Any = with_json_schema(list[row], NOT_EMPTY)
-        one_row = {"items": {"type": "number"}, **width_constraint}
-
-        # Structs with a field for each feature, so that msgspec itself reports unknown, missing
-        # and mistyped names. Without a model card they have no field, and every name is unknown.
-        self.named = self._struct("Row", Number)
-        self.columns = self._struct("Columns", column)
-        self.split = self._split_struct(table, width_constraint)
-
         named: Any = self.named
+
+        self.split = self._split_struct(table, width_constraint)
         self.records = with_json_schema(list[named], NOT_EMPTY)
         self.row_list = with_json_schema(list[row | named], {"anyOf": [ARRAYS, OBJECTS]})
         self.rows_or_row = with_json_schema(
-            list[Number | row | named], {"anyOf": [ARRAYS, OBJECTS, one_row]}
+            list[value | row | named], {"anyOf": [ARRAYS, OBJECTS, one_row]}
         )
-        self.unnamed_rows = with_json_schema(list[Number | row], {"anyOf": [ARRAYS, one_row]})
+        self.unnamed_rows = with_json_schema(list[value | row], {"anyOf": [ARRAYS, one_row]})
 
-    def _struct(self, name: str, field_type: Any) -> Any:
+    # Structs with a field for each feature, so that msgspec itself reports unknown, missing and
+    # mistyped names. Without a model card they have no field, and every name is unknown.
+
+    def _named_struct(self) -> Any:
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for i, feature in enumerate(self.signature.features):
+            if feature.nullable:
+                fields.append((f"f{i}", self.value_types[i], None))
+            else:
+                fields.append((f"f{i}", self.value_types[i]))
+        return self._struct("Row", fields)
+
+    def _columns_struct(self) -> Any:
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for i in range(len(self.features)):
+            column_type: Any = list[self.value_types[i]]  # type: ignore[name-defined]
+            fields.append((f"f{i}", with_json_schema(column_type, NOT_EMPTY)))
+        return self._struct("Columns", fields)
+
+    def _struct(self, name: str, fields: list[Any]) -> Any:
         names = {f"f{i}": feature for i, feature in enumerate(self.features)}
-        fields = [(field, field_type) for field in names]
-        return msgspec.defstruct(name, fields, rename=names, forbid_unknown_fields=True)
+        return msgspec.defstruct(
+            name, fields, rename=names, forbid_unknown_fields=True, kw_only=True
+        )
 
     def _split_struct(self, table: Any, width_constraint: dict[str, Any]) -> Any:
         names = {"allOf": [{"items": {"enum": self.features}}], "uniqueItems": True}
@@ -67,13 +104,13 @@ class RowDecoder:
         ]
         return msgspec.defstruct("Split", fields)
 
-    def example_row(self) -> list[float]:
+    def example_row(self) -> list[FeatureValue]:
         """Return the first reference row of the model card, or zeros without a card."""
         if self.model.card is None:
             return [0.0] * self.width
         return self.model.card.reference[0].features
 
-    def to_array(self, rows: Any, json_path: str) -> Floats:
+    def to_array(self, rows: Any, json_path: str) -> Rows:
         """Return `rows`, of one of the types above, as an array of shape (rows, features).
 
         `json_path` is their place in the body. Raises InvalidInput.
@@ -86,41 +123,94 @@ class RowDecoder:
         row_types = set(map(type, rows))
         if not row_types:
             raise InvalidInput(f"Expected at least one row - at `{json_path}`")
+        if row_types <= SCALARS:
+            return self._values_to_array(rows, json_path)
         if len(row_types) > 1:
             mismatch_index = next(i for i, row in enumerate(rows) if type(row) is not type(rows[0]))
             raise InvalidInput(
-                f"Expected rows of one kind, or numbers alone - at `{json_path}[{mismatch_index}]`"
+                f"Expected rows of one kind, or {self._values} alone "
+                f"- at `{json_path}[{mismatch_index}]`"
             )
 
-        if row_types == {float}:
-            self._check_width(rows, json_path)
-            return np.array([rows], dtype=np.float64)
-        if row_types == {self.named}:
-            rows = list(map(msgspec.structs.astuple, rows))
+        if row_types != {self.named}:
+            return self._lists_to_array(rows, json_path)
+        rows = list(map(msgspec.structs.astuple, rows))
+        if self.is_plain_numbers:
+            return self._lists_to_array(rows, json_path)
+        return self.signature.to_rows(rows)
+
+    @property
+    def _values(self) -> str:
+        if self.is_plain_numbers:
+            return "numbers"
+        return "values"
+
+    def _values_to_array(self, values: list[FeatureValue], json_path: str) -> Rows:
+        """Return the values of one row as an array with one row."""
+        if not self.is_plain_numbers:
+            return self.signature.to_rows([convert(values, self._values_type, json_path)])
+
+        self.check_width(values, json_path)
+        return np.array([values], dtype=np.float64)
+
+    def _lists_to_array(self, rows: list[list[FeatureValue]], json_path: str) -> Rows:
+        if not self.is_plain_numbers:
+            return self.signature.to_rows(convert(rows, self._list_type, json_path))
+
         if set(map(len, rows)) != {self.width}:
             for i, row in enumerate(rows):
-                self._check_width(row, f"{json_path}[{i}]")
+                self.check_width(row, f"{json_path}[{i}]")
         return np.array(rows, dtype=np.float64)
 
-    def _split_to_array(self, split: Any, json_path: str) -> Floats:
-        order: Any = slice(None)
+    def _split_to_array(self, split: Any, json_path: str) -> Rows:
+        order = list(range(self.width))
         if split.columns is not UNSET:
             order = self.column_order(split.columns, f"{json_path}.columns")
-        return self.to_array(split.data, f"{json_path}.data")[:, order]
+        return self.ordered_to_array(split.data, order, f"{json_path}.data")
 
-    def _columns_to_array(self, columns: Any, json_path: str) -> Floats:
+    def ordered_to_array(
+        self, rows: list[list[Any]], order: list[int], json_path: str, strict: bool = True
+    ) -> Rows:
+        """Return lists whose column `order[i]` is feature i as an array of shape (rows, features).
+
+        Unless `strict`, numbers and booleans may be text. Raises InvalidInput.
+        """
+        if not rows:
+            raise InvalidInput(f"Expected at least one row - at `{json_path}`")
+        for i, row in enumerate(rows):
+            self.check_width(row, f"{json_path}[{i}]")
+
+        if self.is_plain_numbers:
+            numbers = rows
+            if not strict:
+                numbers = convert(rows, list[list[Number]], json_path, strict=False)
+            return np.array(numbers, dtype=np.float64)[:, order]
+
+        # Converted in the order of the body, so that the place in an error is right.
+        types_in_body = [self.value_types[order.index(column)] for column in range(self.width)]
+        row_type: Any = tuple[tuple(types_in_body)]  # type: ignore[misc]
+        converted = convert(rows, list[row_type], json_path, strict=strict)
+        return self.signature.to_rows([[row[column] for column in order] for row in converted])
+
+    def _columns_to_array(self, columns: Any, json_path: str) -> Rows:
         values = msgspec.structs.astuple(columns)
         expected = len(values[0]) if values else 0
         for name, column in zip(self.features, values, strict=True):
             if len(column) != expected:
                 raise InvalidInput(
-                    f"Expected {expected} numbers, got {len(column)} - at `{json_path}.{name}`"
+                    f"Expected {expected} {self._values}, got {len(column)} "
+                    f"- at `{json_path}.{name}`"
                 )
-        return self.to_array(list(zip(*values, strict=True)), json_path)
+        if not expected:
+            raise InvalidInput(f"Expected at least one row - at `{json_path}`")
+        return self.signature.to_rows(list(zip(*values, strict=True)))
 
-    def _check_width(self, row: Sequence[float], json_path: str) -> None:
+    def check_width(self, row: Sequence[FeatureValue], json_path: str) -> None:
+        """Raise InvalidInput unless `row`, which is at `json_path`, has a value a feature."""
         if len(row) != self.width:
-            raise InvalidInput(f"Expected {self.width} numbers, got {len(row)} - at `{json_path}`")
+            raise InvalidInput(
+                f"Expected {self.width} {self._values}, got {len(row)} - at `{json_path}`"
+            )
 
     def column_order(self, columns: Sequence[str | int], place: str) -> list[int]:
         """Return the index in `columns` of each feature.
@@ -135,43 +225,17 @@ class RowDecoder:
             raise InvalidInput(f"{truncate_middle(f'Expected the columns {names}')} - at `{place}`")
         return [columns.index(name) for name in self.features]
 
-    def parse_csv(self, body: bytes) -> tuple[Floats, bool]:
-        """Return the rows of a CSV body, of shape (rows, features), and whether it has a header.
 
-        The first line is a header unless each of its fields is a number. Raises InvalidInput.
-        """
-        records = read_csv(body)
-        has_header = not _are_numbers(records[:1])
-        order: Any = slice(None)
-        if has_header:
-            order = self.column_order(records.pop(0), "line 1")
-
-        try:
-            rows = msgspec.convert(records, list[list[Number]], strict=False)
-        except msgspec.ValidationError as error:
-            raise InvalidInput(truncate_middle(str(error))) from error
-        return self.to_array(rows, "$")[:, order], has_header
-
-
-def read_csv(body: bytes) -> list[list[str]]:
-    """Return the fields of each line of a CSV body. Raises InvalidInput."""
+def convert(values: Any, target_type: Any, json_path: str, *, strict: bool = True) -> Any:
+    """Return `values`, which are at `json_path`, as msgspec converts them. Raises InvalidInput."""
     try:
-        text = io.StringIO(body.decode("utf-8-sig").rstrip(), newline="")
-        return list(csv.reader(text, skipinitialspace=True, strict=True))
-    except UnicodeDecodeError as error:
-        raise InvalidInput("The body is not UTF-8") from error
-    except csv.Error as error:
-        raise InvalidInput(f"CSV is malformed: {error}") from error
+        return msgspec.convert(values, target_type, strict=strict)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        place = place or "`"
+        raise InvalidInput(truncate_middle(f"{text} - at `{json_path}{place}")) from error
 
 
 def with_json_schema(json_type: Any, schema: dict[str, Any]) -> Any:
     """Return `json_type` with constraints for the OpenAPI document only."""
     return Annotated[json_type, Meta(extra_json_schema=schema)]
-
-
-def _are_numbers(records: list[list[str]]) -> bool:
-    try:
-        msgspec.convert(records, list[list[Number]], strict=False)
-    except msgspec.ValidationError:
-        return False
-    return True

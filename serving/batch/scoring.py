@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serving.batch.stats import BadRow, BatchError, BatchStats
+from serving.model.arrays import Floats
 from serving.model.errors import InvalidInput, ModelError
-from serving.model.model import FLOAT32_MAX, Floats, Model
+from serving.model.model import FLOAT32_MAX, Model
 from serving.monitoring.drift import FeatureBins
 
 MAX_LISTED_LENGTH = 300  # characters of the column names in a message
@@ -49,7 +50,13 @@ class Scorer:
         self.proba = proba
         self.keep = keep
 
-        self._reference_row = np.array([model.card.reference[0].features])
+        for feature in model.card.features:
+            if feature.type != "number" or feature.nullable:
+                raise ModelError(
+                    f"a batch takes numbers without missing values; `{feature.name}` is no such "
+                    "feature"
+                )
+        self._reference_row = np.array([model.card.reference[0].features], dtype=np.float64)
         if model.predict(self._reference_row).ndim != 1:
             raise ModelError(
                 "the model predicts several values for a row; a batch has one column for them"

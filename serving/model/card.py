@@ -1,30 +1,47 @@
 """The model card: what is known about a model, and the answers that it must give."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 # The class value or the number that a model predicts, as a plain Python value.
 PredictionValue = bool | int | float | str
+# The value of a feature in one row; None is a missing value.
+FeatureValue = bool | int | float | str | None
+
+FeatureType = Literal["number", "integer", "boolean", "category", "text"]
+# What the estimator is asked with: an array, a list of texts, or a DataFrame of a library.
+InputKind = Literal["array", "texts", "pandas", "polars"]
 
 # Far below any difference that matters, far above the rounding of another BLAS or processor.
 RELATIVE_TOLERANCE = 1e-6
 ABSOLUTE_TOLERANCE = 1e-9
 
 
-class FeatureInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One feature, with the distribution of its values in the training rows.
+class FeatureInfo(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """One feature: its type, and the distribution of its values in the training rows.
 
-    `shares[i]` is the share of the training rows between `edges[i]` and `edges[i + 1]`.
+    `nullable` tells whether a value may be missing; `missing_share` is the share of the training
+    rows without one. `categories` are the values of a category seen in training, and `shares` their
+    shares. The shares of a boolean are those of false and true. Otherwise `shares[i]` is the share
+    of the training rows between `edges[i]` and `edges[i + 1]`, of a text by its length in
+    characters. `dtype` is the type of the column in a DataFrame.
     """
 
     name: str
-    unit: str | None
-    minimum: float
-    maximum: float
-    edges: list[float]
-    shares: list[float]
+    type: FeatureType = "number"
+    unit: str | None = None
+    nullable: bool = False
+    dtype: str | None = None
+    categories: list[str | int] = []
+    minimum: float | None = None
+    maximum: float | None = None
+    edges: list[float] = []
+    shares: list[float] = []
+    missing_share: float = 0.0
 
 
 class ClassInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,13 +55,17 @@ class ClassInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ReferenceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One row with the prediction and the class probabilities computed when it was saved."""
 
-    features: list[float]
+    features: list[FeatureValue]
     prediction: Any
     probability: list[float] | None
 
 
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The description of a pickled estimator, tied to it by the SHA-256 of the pickle."""
+    """The description of a pickled estimator, tied to it by the SHA-256 of the pickle.
+
+    `task` is scikit-learn's `estimator_type`, such as "classifier". `input` is what the estimator
+    is asked with. `prediction` is the distribution of a regressor's predictions.
+    """
 
     name: str
     sha256: str
@@ -56,6 +77,9 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, Any]
     data: dict[str, str]
     reference: list[ReferenceRow]
+    task: str | None = None
+    input: InputKind = "array"
+    prediction: FeatureInfo | None = None
 
 
 def values_match(actual: Any, expected: Any) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 
-Floats = NDArray[np.float64]
+from serving.model.arrays import Floats
 
 # Below this size Python scores one row faster than numpy does (`bench/score.py`).
 MAX_SCALAR_COEFFICIENTS = 64

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from serving.model.arrays import Array, Floats, Rows
 from serving.model.card import ModelCard, PredictionValue, values_match
 from serving.model.errors import InvalidInput, ModelError, describe_error
 from serving.model.linear import as_linear_classifier
-
-Floats = NDArray[np.float64]
-Array = NDArray[Any]
+from serving.model.signature import Signature
 
 # Larger values are rejected: trees refuse them, and sums of products overflow.
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -36,43 +34,45 @@ class Model:
         self.sha256 = sha256
         self.version = sha256[:12]
         self.card = card
-        self.features: list[str] = []
         self.labels: dict[PredictionValue, str] = {}
         # A multi-output classifier has a list of arrays as `classes_`.
         self.classes = getattr(estimator, "classes_", None)
         if card:
-            self.features = [feature.name for feature in card.features]
+            self.signature = Signature(card.features, card.input)
+            self.n_features = len(card.features)
             self.labels = {class_info.value: class_info.label for class_info in card.classes}
-            self.n_features = len(self.features)
             self._check_card()
         else:
+            self.signature = Signature([])
             self.n_features = int(estimator.n_features_in_)
+        self.features = self.signature.names
 
         # A multi-output classifier returns a list of probability tables, which is not served.
         self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(
             estimator, "predict_proba"
         )
-        self.linear = as_linear_classifier(estimator)
+        self.linear = None
+        if self.signature.is_numeric and not self.signature.has_missing:
+            self.linear = as_linear_classifier(estimator)
 
-    def predict(self, rows: Floats) -> Array:
-        """Return the predictions, of shape (rows,), for finite `rows`, of shape (rows, features).
+    def predict(self, rows: Rows) -> Array:
+        """Return the predictions, of shape (rows,), for `rows`, of shape (rows, features).
 
-        Raises InvalidInput if the estimator rejects the values or a prediction is not finite.
+        A multi-output model has the shape (rows, outputs). Raises InvalidInput if the estimator
+        rejects the values or a prediction is not finite.
         """
         if self.linear:
             return self.linear.predict(rows)
-        predictions: Array = _call_estimator(self.estimator.predict, rows)
-        return predictions
+        return self._call_estimator(self.estimator.predict, rows)
 
-    def probabilities(self, rows: Floats) -> Floats:
+    def probabilities(self, rows: Rows) -> Floats:
         """Return the class probabilities, of shape (rows, classes) in the order of `classes`.
 
         Raises InvalidInput as `predict` does.
         """
         if self.linear and self.linear.has_probabilities:
             return self.linear.probabilities(rows)
-        probabilities: Floats = _call_estimator(self.estimator.predict_proba, rows)
-        return probabilities
+        return self._call_estimator(self.estimator.predict_proba, rows)
 
     def self_test(self) -> None:
         """Raise ModelError unless the model reproduces the reference rows of its card."""
@@ -90,20 +90,21 @@ class Model:
             )
 
     def _reproduces_reference_rows(self, card: ModelCard) -> bool:
-        rows = np.array([reference.features for reference in card.reference])
+        rows = self.signature.to_rows([reference.features for reference in card.reference])
+        estimator_input = self.signature.to_input(rows)
 
         predictions = self.predict(rows)
         expected_predictions = [reference.prediction for reference in card.reference]
         if not values_match(predictions.tolist(), expected_predictions):
             return False
-        if self.linear and not np.array_equal(predictions, self.estimator.predict(rows)):
+        if self.linear and not np.array_equal(predictions, self.estimator.predict(estimator_input)):
             return False
         if not self.has_probabilities:
             return True
 
         probabilities = self.probabilities(rows).tolist()
         expected_probabilities = [reference.probability for reference in card.reference]
-        estimator_probabilities = self.estimator.predict_proba(rows).tolist()
+        estimator_probabilities = self.estimator.predict_proba(estimator_input).tolist()
         return values_match(probabilities, expected_probabilities) and values_match(
             probabilities, estimator_probabilities
         )
@@ -126,21 +127,27 @@ class Model:
                 f"but the estimator has {n_features_in}"
             )
 
+    def _call_estimator(self, method: Callable[[Any], Any], rows: Rows) -> Array:
+        try:
+            # An overflow becomes an InvalidInput below, and needs no warning as well.
+            with np.errstate(all="ignore"):
+                result = np.asarray(method(self.signature.to_input(rows)))
+        except ValueError as error:
+            # The estimator works, as the self-test has shown, so these values are the reason:
+            # beyond float32 for a tree, outside the domain of a transformer. The text of the error
+            # may contain values of the request, so only its class and its origin are logged.
+            function = traceback.extract_tb(error.__traceback__)[-1].name
+            log.warning("the estimator rejected rows: %s in %s", type(error).__name__, function)
+            raise InvalidInput(self._describe_rejection(rows)) from error
 
-def _call_estimator(method: Callable[[Floats], Any], rows: Floats) -> Any:
-    try:
-        # An overflow becomes an InvalidInput below, and needs no warning as well.
-        with np.errstate(all="ignore"):
-            result = method(rows)
-    except ValueError as error:
-        # The estimator works, as the self-test has shown, so these values are the reason: beyond
-        # float32 for a tree, outside the domain of a transformer. The text of the error may contain
-        # values of the request, so only its class and its origin are logged.
-        function = traceback.extract_tb(error.__traceback__)[-1].name
-        log.warning("the estimator rejected a request: %s in %s", type(error).__name__, function)
-        raise InvalidInput("The model cannot score these values") from error
+        if result.dtype.kind == "f" and not np.isfinite(result).all():
+            row = int(np.argwhere(~np.isfinite(result))[0][0])
+            raise InvalidInput(f"The model has no finite prediction for row {row}")
+        return result
 
-    if result.dtype.kind == "f" and not np.isfinite(result).all():
-        row = int(np.argwhere(~np.isfinite(result))[0][0])
-        raise InvalidInput(f"The model has no finite prediction for row {row}")
-    return result
+    def _describe_rejection(self, rows: Rows) -> str:
+        unseen = self.signature.find_unseen_category(rows)
+        if unseen is None:
+            return "The model cannot score these values"
+        row, feature = unseen
+        return f"The model cannot score the category of `{feature}` in row {row}"

@@ -15,9 +15,10 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from serving.model.card import ModelCard, ReferenceRow
+from serving.model.arrays import Rows
+from serving.model.card import FeatureValue, ModelCard, ReferenceRow
 from serving.model.errors import ModelError, describe_error
-from serving.model.model import Floats, Model
+from serving.model.model import Model
 from serving.model.unpickling import restricted_loads
 
 PICKLE_PROTOCOL = 4  # the default before Python 3.14, so that the bytes stay the same
@@ -26,12 +27,15 @@ PROBABILITY_DECIMALS = 12
 log = logging.getLogger(__name__)
 
 
-def save_model(path: Path, estimator: Any, *, reference: Floats, **card_fields: Any) -> ModelCard:
+def save_model(
+    path: Path, estimator: Any, *, reference: Rows | list[list[FeatureValue]], **card_fields: Any
+) -> ModelCard:
     """Write `estimator` to `path` and its card beside it, both or neither, and return the card.
 
-    `reference`, of shape (rows, features), is scored and stored for the self-test. `card_fields`
-    are the other members of ModelCard. Raises ModelError if the card and the estimator disagree,
-    InvalidInput if the estimator cannot score `reference`, OSError if a file cannot be written.
+    `reference` holds the values of some rows, which are scored and stored for the self-test.
+    `card_fields` are the other members of ModelCard. Raises ModelError if the card and the
+    estimator disagree, InvalidInput if the estimator cannot score `reference`, OSError if a file
+    cannot be written.
     """
     buffer = io.BytesIO()
     joblib.dump(estimator, buffer, protocol=PICKLE_PROTOCOL)
@@ -128,7 +132,8 @@ def _load_card(path: Path, digest: str) -> ModelCard | None:
     return card
 
 
-def _reference_rows(model: Model, rows: Floats) -> list[ReferenceRow]:
+def _reference_rows(model: Model, values: Rows | list[list[FeatureValue]]) -> list[ReferenceRow]:
+    rows = model.signature.to_rows(values)
     predictions = model.predict(rows).tolist()
     probabilities: list[list[float] | None] = [None] * len(rows)
     if model.has_probabilities:
@@ -138,7 +143,7 @@ def _reference_rows(model: Model, rows: Floats) -> list[ReferenceRow]:
     return [
         ReferenceRow(features, prediction, probability)
         for features, prediction, probability in zip(
-            rows.tolist(), predictions, probabilities, strict=True
+            model.signature.to_values(rows), predictions, probabilities, strict=True
         )
     ]
 

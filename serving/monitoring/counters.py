@@ -15,9 +15,8 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from serving.model.arrays import Floats
 
 MAX_WORKER_SLOTS = 128  # workers beyond share the last row, where a count may be lost
 BYTES_PER_COUNT = 8

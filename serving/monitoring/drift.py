@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-Floats = NDArray[np.float64]
+from serving.model.arrays import Floats
 
 # With fewer rows there is no verdict: the index is not yet distributed as chi-squared.
 MIN_ROWS = 100
@@ -26,13 +26,24 @@ def quantile_edges(values: Floats, bins: int = 5) -> Floats:
     """Return edges that divide `values`, of shape (rows,), into at most `bins` bins of equal mass.
 
     There are few bins because the noise of a population stability index grows with their number.
-    Ties merge bins, so a column with few distinct values gets fewer. The result is strictly
-    increasing, of shape (2,) to (bins + 1,); a constant column gets one edge twice.
+    A value that fills a bin alone, such as one of two values or the zeros of a column that is
+    mostly zero, gets a bin of its own. The result is strictly increasing, of shape (2,) or more; a
+    constant column gets one edge twice.
     """
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
-    if len(edges) == 1:
-        return np.repeat(edges, 2)
-    return edges
+    distinct = np.unique(values)
+    if len(distinct) == 1:
+        return np.repeat(distinct, 2)
+    midpoints = (distinct[:-1] + distinct[1:]) / 2
+    if len(distinct) <= bins:
+        return np.unique(np.concatenate([distinct[:1], midpoints, distinct[-1:]]))
+
+    quantiles, repetitions = np.unique(
+        np.quantile(values, np.linspace(0, 1, bins + 1)), return_counts=True
+    )
+    frequent = np.searchsorted(distinct, quantiles[repetitions > 1])
+    above = midpoints[frequent[frequent < len(midpoints)]]
+    below = midpoints[frequent[frequent == len(midpoints)] - 1]
+    return np.unique(np.concatenate([quantiles, above, below]))
 
 
 def bin_shares(values: Floats, edges: Floats) -> Floats:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from serving.model.arrays import Floats, Rows
 from serving.model.card import PredictionValue
-from serving.monitoring.counters import MAX_WORKER_SLOTS, Floats, row_index, shared_array
+from serving.monitoring.bins import MixedBins
+from serving.monitoring.counters import MAX_WORKER_SLOTS, row_index, shared_array
 from serving.monitoring.drift import FeatureBins
 
 # The window of drift moves by a step at a time and is between 55 and 60 minutes long.
@@ -41,7 +43,7 @@ class PredictionCounters:
     of the scoring columns as they were when the step began.
     """
 
-    def __init__(self, classes: Sequence[PredictionValue], bins: FeatureBins) -> None:
+    def __init__(self, classes: Sequence[PredictionValue], bins: FeatureBins | MixedBins) -> None:
         self.classes = list(classes)
         self.bins = bins
         n_classes = len(self.classes)
@@ -71,7 +73,7 @@ class PredictionCounters:
         # Single numbers are read and written faster through a memoryview than through an array.
         self._cells: Any = memoryview(self._row)
 
-    def record(self, rows: Floats, predictions: list[PredictionValue]) -> None:
+    def record(self, rows: Rows, predictions: list[PredictionValue]) -> None:
         """Count `rows`, of shape (rows, features), and their predictions."""
         if len(rows) == 1:
             self._record_one(rows[0].tolist(), predictions[0])
@@ -94,7 +96,7 @@ class PredictionCounters:
             for value, count in class_counts.items():
                 self._cells[self._class_columns[value]] += count
 
-    def _record_one(self, row: list[float], prediction: PredictionValue) -> None:
+    def _record_one(self, row: list[Any], prediction: PredictionValue) -> None:
         # One row is counted faster without numpy.
         step = current_step()
         bin_columns = self.bins.cell_indices(row, self._first_bin_column)

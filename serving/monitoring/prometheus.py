@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 
+from serving.monitoring.bins import bin_labels
 from serving.monitoring.counters import DURATION_BUCKETS
 from serving.monitoring.drift import chi2_bound, smoothed_shares
 from serving.monitoring.telemetry import Telemetry
@@ -189,8 +190,7 @@ class MetricsRegistry(CollectorRegistry):
 
     def _bin_labels(self) -> Iterator[dict[str, str]]:
         for feature in self.telemetry.reference.features:
-            n_inner_bins = len(feature.edges) - 1
-            for label in ("below", *map(str, range(n_inner_bins)), "above"):
+            for label in bin_labels(feature):
                 yield {"feature": feature.name, "bin": label}
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from serving.model.arrays import Floats
 from serving.model.card import FeatureInfo
 from serving.model.model import Model
-from serving.monitoring.counters import Floats
+from serving.monitoring.bins import training_counts
 
 
 class Reference:
@@ -26,10 +27,9 @@ class Reference:
             self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy")
             class_shares = [item.share for item in card.classes]
 
-        # No training row is below the first edge or above the last one.
         self.feature_counts: list[Floats] = []
         for feature in self.features:
-            self.feature_counts.append(np.array([0.0, *feature.shares, 0.0]) * self.n_rows)
+            self.feature_counts.append(training_counts(feature, self.n_rows))
 
         self.class_counts: Floats = np.array(class_shares) * self.n_rows
 

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 from flask import Response
 
+from serving.model.arrays import Floats, Rows
 from serving.model.card import PredictionValue
 from serving.model.model import Model
-from serving.monitoring.counters import OTHER_LABEL, Floats, RequestCounters
-from serving.monitoring.drift import FeatureBins, assess_drift
+from serving.monitoring.bins import bin_labels, build_bins
+from serving.monitoring.counters import OTHER_LABEL, RequestCounters
+from serving.monitoring.drift import assess_drift
 from serving.monitoring.prediction_counters import (
     STEP_SECONDS,
     WINDOW_STEPS,
@@ -41,7 +43,7 @@ class Telemetry:
         self.quiet_routes = probe_paths | {"/metrics"}  # requested every few seconds by machines
 
         self.reference = Reference(model)
-        bins = FeatureBins([feature.edges for feature in self.reference.features])
+        bins = build_bins(self.reference.features)
         classes: list[PredictionValue] = []
         if isinstance(model.classes, np.ndarray):
             classes = model.classes.tolist()
@@ -91,7 +93,7 @@ class Telemetry:
         )
         return response
 
-    def record_predictions(self, rows: Floats, predictions: list[PredictionValue]) -> None:
+    def record_predictions(self, rows: Rows, predictions: list[PredictionValue]) -> None:
         """Count `rows`, of shape (rows, features), and their predictions."""
         current_request().n_rows = len(rows)
         self.predictions.record(rows, predictions)
@@ -113,7 +115,8 @@ class Telemetry:
             self.reference.features, counts_by_feature, self.reference.feature_counts, strict=True
         ):
             comparison = self._compare(live, reference)
-            features.append({"name": feature.name, "edges": feature.edges, **comparison})
+            described = {"name": feature.name, "bins": bin_labels(feature), "edges": feature.edges}
+            features.append(described | comparison)
 
         columns = list(features)
         classes = None

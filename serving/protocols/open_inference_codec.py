@@ -11,12 +11,17 @@ from msgspec import UNSET, UnsetType
 from serving.api.json_body import decode_json, reject_duplicate_keys
 from serving.api.messages import JSON
 from serving.api.rows import RowDecoder
+from serving.model.arrays import Array, Rows
+from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
-from serving.model.model import Array, Floats, Model
+from serving.model.model import Model
+from serving.protocols.open_inference_columns import ColumnDecoder, check_end
 from serving.protocols.open_inference_tensors import (
+    FEATURE_DATATYPES,
     OUTPUT_DATATYPES,
     BinaryParameters,
     InputTensor,
+    MixedInputTensor,
     OutputTensor,
     TensorMetadata,
     decode_tensor,
@@ -55,6 +60,12 @@ class InferRequest(msgspec.Struct):
     parameters: RequestParameters = msgspec.field(default_factory=RequestParameters)
 
 
+class MixedInferRequest(InferRequest):
+    """A tensor for each feature, for a model whose features are not all plain numbers."""
+
+    inputs: list[MixedInputTensor]  # type: ignore[assignment]
+
+
 class InferResponse(msgspec.Struct):
     """The outputs of one inference request."""
 
@@ -67,25 +78,35 @@ class InferResponse(msgspec.Struct):
 class InferCodec:
     """Decoder of inference requests and encoder of their responses for one model."""
 
-    request = InferRequest
-
     def __init__(self, rows: RowDecoder) -> None:
         model = rows.model
         self.rows = rows
         self.model = model
         self.n_features = model.n_features
-        self.decoder = msgspec.json.Decoder(InferRequest)
-        self.inputs = [TensorMetadata("features", "FP64", [-1, self.n_features])]
+
+        self.request: Any = InferRequest
+        self.columns: ColumnDecoder | None = None
+        if not rows.is_plain_numbers:
+            self.request = MixedInferRequest
+            self.columns = ColumnDecoder(rows)
+
+        self.decoder = msgspec.json.Decoder(self.request)
+        self.inputs = describe_inputs(rows)
         self.outputs = describe_outputs(model)
         self.output_names = [output.name for output in self.outputs]
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
         row = self.rows.example_row()
-        tensor = {"name": "features", "shape": [1, len(row)], "datatype": "FP64", "data": row}
-        return {JSON: {"inputs": [tensor]}}
+        if len(self.inputs) == 1:
+            return {JSON: {"inputs": [example_input(self.inputs[0], row)]}}
 
-    def decode(self, body: bytes, json_length_header: str | None) -> tuple[Floats, InferRequest]:
+        tensors = []
+        for metadata, value in zip(self.inputs, row, strict=True):
+            tensors.append(example_input(metadata, [value]))
+        return {JSON: {"inputs": tensors}}
+
+    def decode(self, body: bytes, json_length_header: str | None) -> tuple[Rows, InferRequest]:
         """Return the rows, of shape (rows, features), and the request.
 
         `json_length_header` is the length of the JSON at the start of the body, if binary data
@@ -97,6 +118,8 @@ class InferCodec:
         reject_duplicate_keys(body[:json_length], count_members(request))
         self._check_requested_outputs(request.outputs)
 
+        if self.columns:
+            return self.columns.decode(request.inputs, body, json_length), request
         arrays = decode_inputs(request.inputs, body, json_length)
         return self._stack_arrays(request.inputs, arrays), request
 
@@ -110,7 +133,7 @@ class InferCodec:
                 raise InvalidInput(f"Expected one of {expected} - at `$.outputs[{index}].name`")
             available.remove(output.name)
 
-    def _stack_arrays(self, tensors: list[InputTensor], arrays: list[Floats]) -> Floats:
+    def _stack_arrays(self, tensors: list[InputTensor], arrays: list[Rows]) -> Rows:
         names = [tensor.name for tensor in tensors]
         if len(names) == self.n_features and set(names) == set(self.model.features):
             check_columns(arrays)
@@ -131,7 +154,7 @@ class InferCodec:
         return rows.reshape(-1, self.n_features)
 
     def encode(
-        self, request: InferRequest, rows: Floats, prediction: Array, model_name: str
+        self, request: InferRequest, rows: Rows, prediction: Array, model_name: str
     ) -> tuple[bytes, int | None]:
         """Return the response body, and the length of its JSON if binary data follows it."""
         requested = request.outputs or [RequestedOutput(name) for name in self.output_names]
@@ -157,12 +180,28 @@ class InferCodec:
             return response_json + b"\n", None
         return b"".join([response_json, *binary_parts]), len(response_json)
 
-    def _compute_output(self, name: str, rows: Floats, prediction: Array) -> Array:
+    def _compute_output(self, name: str, rows: Rows, prediction: Array) -> Array:
         if name == "predict":
             return prediction
         if name == "predict_proba":
             return self.model.probabilities(rows)
         return np.array([self.model.labels[value] for value in prediction.tolist()])
+
+
+def describe_inputs(rows: RowDecoder) -> list[TensorMetadata]:
+    """Return the input tensors of the model: one with all features if they are numbers."""
+    if rows.signature.is_numeric:
+        return [TensorMetadata("features", "FP64", [-1, rows.width])]
+    return [
+        TensorMetadata(feature.name, FEATURE_DATATYPES[feature.type], [-1])
+        for feature in rows.signature.features
+    ]
+
+
+def example_input(metadata: TensorMetadata, values: list[FeatureValue]) -> dict[str, Any]:
+    """Return a tensor of one row."""
+    shape = [1, *metadata.shape[1:]]
+    return {"name": metadata.name, "shape": shape, "datatype": metadata.datatype, "data": values}
 
 
 def describe_outputs(model: Model) -> list[TensorMetadata]:
@@ -214,7 +253,7 @@ def count_members(request: InferRequest) -> int:
     return members
 
 
-def decode_inputs(tensors: list[InputTensor], body: bytes, json_length: int) -> list[Floats]:
+def decode_inputs(tensors: list[InputTensor], body: bytes, json_length: int) -> list[Rows]:
     """Return the values of each tensor in its shape. Raises InvalidInput."""
     arrays = []
     offset = json_length
@@ -222,15 +261,11 @@ def decode_inputs(tensors: list[InputTensor], body: bytes, json_length: int) -> 
         array, offset = decode_tensor(tensor, body, offset, f"$.inputs[{index}]")
         arrays.append(array)
 
-    if offset != len(body):
-        raise InvalidInput(
-            f"Expected {offset - json_length} bytes of binary data after the JSON, "
-            f"got {len(body) - json_length}"
-        )
+    check_end(body, offset, json_length)
     return arrays
 
 
-def check_columns(columns: list[Floats]) -> None:
+def check_columns(columns: list[Rows]) -> None:
     """Raise InvalidInput unless each array is one column and all have the same length."""
     n_rows = columns[0].size
     for index, column in enumerate(columns):

@@ -13,10 +13,12 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from serving.api.json_body import Number
+from serving.api.values import AnyValue
+from serving.model.arrays import Array, Floats
 from serving.model.errors import InvalidInput
-from serving.model.model import FLOAT32_MAX, Array, Floats
+from serving.model.model import FLOAT32_MAX
 
-InputDatatype = Literal[
+NumberDatatype = Literal[
     "FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"
 ]
 INPUT_DTYPES: dict[str, np.dtype[Any]] = {  # the extension is little-endian
@@ -31,6 +33,14 @@ INPUT_DTYPES: dict[str, np.dtype[Any]] = {  # the extension is little-endian
     "UINT16": np.dtype("<u2"),
     "UINT32": np.dtype("<u4"),
     "UINT64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+}
+FEATURE_DATATYPES = {  # by the type of a feature
+    "number": "FP64",
+    "integer": "INT64",
+    "boolean": "BOOL",
+    "category": "BYTES",
+    "text": "BYTES",
 }
 OUTPUT_DATATYPES = {  # by the kind of a numpy dtype
     "b": "BOOL",
@@ -47,6 +57,7 @@ SCALAR_LENGTH = -1  # stands for the length of a number among the lengths of row
 Dimension = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Shape = Annotated[list[Dimension], Meta(min_length=1, max_length=2)]
 JsonData = list[Number | list[Number]]
+MixedJsonData = list[AnyValue | list[AnyValue]]
 
 
 class BinaryParameters(msgspec.Struct):
@@ -60,9 +71,16 @@ class InputTensor(msgspec.Struct):
 
     name: str
     shape: Shape
-    datatype: InputDatatype
+    datatype: NumberDatatype
     data: JsonData | UnsetType = UNSET
     parameters: BinaryParameters = msgspec.field(default_factory=BinaryParameters)
+
+
+class MixedInputTensor(InputTensor):
+    """An input tensor of a model whose features are not all numbers, or may be missing."""
+
+    datatype: NumberDatatype | Literal["BOOL", "BYTES"]  # type: ignore[assignment]
+    data: MixedJsonData | UnsetType = UNSET  # type: ignore[assignment]
 
 
 class OutputTensor(msgspec.Struct):
@@ -87,27 +105,32 @@ class TensorMetadata(msgspec.Struct):
 def decode_tensor(
     tensor: InputTensor, body: bytes, offset: int, json_path: str
 ) -> tuple[Floats, int]:
-    """Return the values in the tensor's shape, and the offset in `body` after its binary data.
+    """Return the numbers in the tensor's shape, and the offset in `body` after its binary data.
 
     `offset` is where the binary data starts. No array is allocated before the shape is compared
     with the data that came, so the body's size bounds the memory. Raises InvalidInput.
     """
-    data = tensor.data
+    check_data_place(tensor, json_path)
     binary_size = tensor.parameters.binary_data_size
 
-    if data is UNSET and binary_size is not UNSET:
-        _check_binary_size(tensor, binary_size, len(body) - offset, json_path)
+    if binary_size is not UNSET:
+        check_binary_size(tensor, binary_size, len(body) - offset, json_path)
         return _decode_binary_data(tensor, body, offset, json_path), offset + binary_size
-
-    if data is not UNSET and binary_size is UNSET:
-        return _decode_json_data(tensor, data, json_path), offset
-
-    raise InvalidInput(f"Expected either data or parameters.binary_data_size - at `{json_path}`")
+    return _decode_json_data(tensor, json_path), offset
 
 
-def _check_binary_size(
+def check_data_place(tensor: InputTensor, json_path: str) -> None:
+    """Raise InvalidInput unless the tensor has JSON data or binary data."""
+    if (tensor.data is UNSET) == (tensor.parameters.binary_data_size is UNSET):
+        raise InvalidInput(
+            f"Expected either data or parameters.binary_data_size - at `{json_path}`"
+        )
+
+
+def check_binary_size(
     tensor: InputTensor, binary_size: int, remaining_bytes: int, json_path: str
 ) -> None:
+    """Raise InvalidInput unless the size is that of the shape, and as many bytes came."""
     expected = math.prod(tensor.shape) * INPUT_DTYPES[tensor.datatype].itemsize
 
     if binary_size != expected or binary_size > remaining_bytes:
@@ -121,42 +144,49 @@ def _decode_binary_data(tensor: InputTensor, body: bytes, offset: int, json_path
     dtype = INPUT_DTYPES[tensor.datatype]
     values = np.frombuffer(body, dtype, math.prod(tensor.shape), offset).astype(np.float64)
 
-    # The negation also finds NaN.
-    if not (np.abs(values) <= FLOAT32_MAX).all():
+    # The negation also finds NaN, which stands for a missing value where one is allowed.
+    is_valid = np.abs(values) <= FLOAT32_MAX
+    if isinstance(tensor, MixedInputTensor):
+        is_valid |= np.isnan(values)
+    if not is_valid.all():
         raise InvalidInput(f"Expected finite numbers of at most {FLOAT32_MAX} - at `{json_path}`")
     return values.reshape(tensor.shape)
 
 
-def _decode_json_data(tensor: InputTensor, data: JsonData, json_path: str) -> Floats:
+def _decode_json_data(tensor: InputTensor, json_path: str) -> Floats:
     if tensor.datatype == "FP16":
         raise InvalidInput(f"FP16 has no JSON form: send it as binary data - at `{json_path}`")
 
-    _check_json_shape(tensor.shape, data, json_path)
-    values = np.array(data, dtype=np.float64).reshape(tensor.shape)
+    check_json_shape(tensor, json_path)
+    values = np.array(tensor.data, dtype=np.float64).reshape(tensor.shape)
     return _round_to_datatype(values, tensor.datatype, json_path)
 
 
-def _check_json_shape(shape: list[int], data: JsonData, json_path: str) -> None:
+def check_json_shape(tensor: InputTensor, json_path: str) -> None:
+    """Raise InvalidInput unless the JSON data, flat or nested, has the tensor's shape."""
+    data: Any = tensor.data
     row_lengths = {len(row) if isinstance(row, list) else SCALAR_LENGTH for row in data}
 
     if row_lengths == {SCALAR_LENGTH}:
-        matches = len(data) == math.prod(shape)
+        matches = len(data) == math.prod(tensor.shape)
     else:
         # Rows of several lengths make a list longer than any shape.
-        matches = [len(data), *row_lengths] == shape
+        matches = [len(data), *row_lengths] == tensor.shape
 
     if not matches:
-        raise InvalidInput(f"Expected data of shape {shape} - at `{json_path}.data`")
+        raise InvalidInput(f"Expected data of shape {tensor.shape} - at `{json_path}.data`")
 
 
-def _round_to_datatype(values: Floats, datatype: InputDatatype, json_path: str) -> Floats:
+def _round_to_datatype(values: Floats, datatype: NumberDatatype, json_path: str) -> Floats:
     """Return `values` as a client that sends `datatype` in binary would have sent them."""
     dtype = INPUT_DTYPES[datatype]
     if dtype == values.dtype:
         return values
 
     rounded = values.astype(dtype).astype(np.float64)
-    if dtype.kind != "f" and not np.array_equal(rounded, values):
+    is_missing = np.isnan(values)
+    rounded[is_missing] = np.nan
+    if dtype.kind != "f" and not np.array_equal(rounded, values, equal_nan=True):
         raise InvalidInput(f"Expected numbers of {datatype} - at `{json_path}.data`")
     return rounded
 

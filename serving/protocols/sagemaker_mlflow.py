@@ -1,13 +1,12 @@
 """SageMaker and MLflow: invocations in JSON or CSV, health, version, Batch Transform limits."""
 
-import csv
-import io
 from functools import partial
 from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
 
+from serving.api.csv_rows import decode_csv, encode_csv
 from serving.api.decoders import TabularDecoder
 from serving.api.messages import (
     CSV,
@@ -87,7 +86,7 @@ def invocations() -> Response:
     body = read_body(CSV)
     if request.mimetype == CSV:
         mimetype = negotiate_mimetype(CSV, JSON)
-        rows, in_object = decoder.rows.parse_csv(body)
+        rows, in_object = decode_csv(decoder.rows, body)
     else:
         mimetype = negotiate_mimetype(JSON, CSV)
         rows, in_object = decoder.decode(body)
@@ -103,13 +102,10 @@ def invocations() -> Response:
 
 def csv_response(predictions: list[Any]) -> Response:
     """Return one line for each prediction, which has a field for each output of the model."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines = []
     for prediction in predictions:
-        fields = prediction if isinstance(prediction, list) else [prediction]
-        writer.writerow(fields)
-
-    return Response(text.getvalue(), mimetype=CSV, headers=version_header())
+        lines.append(prediction if isinstance(prediction, list) else [prediction])
+    return Response(encode_csv(lines), mimetype=CSV, headers=version_header())
 
 
 class ExecutionParametersResponse(ResponseBody, rename="pascal"):

@@ -48,7 +48,13 @@ def test_scores_with_regressor(tmp_path):
         edges = quantile_edges(column)
         bounds = float(column.min()), float(column.max())
         features.append(
-            FeatureInfo(name, None, *bounds, edges.tolist(), bin_shares(column, edges).tolist())
+            FeatureInfo(
+                name=name,
+                minimum=bounds[0],
+                maximum=bounds[1],
+                edges=edges.tolist(),
+                shares=bin_shares(column, edges).tolist(),
+            )
         )
     card_fields = {
         "name": "width",

@@ -77,7 +77,7 @@ def test_values_outside_the_domain_are_a_client_error(create_app_of, caplog):
     app = create_app_of(make_pipeline(FunctionTransformer(np.log), Ridge()).fit(X, y))
     response = post_predict(app, {"features": [1, 1, 1, -1]}, 400)
     assert response == {"error": "The model cannot score these values"}
-    assert "the estimator rejected a request: ValueError in _assert_all_finite" in caplog.text
+    assert "the estimator rejected rows: ValueError in _assert_all_finite" in caplog.text
     assert post_predict(app, {"features": X[0].tolist()})
 
 

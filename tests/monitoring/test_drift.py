@@ -30,12 +30,21 @@ def test_quantile_edges_divide_equally():
     np.testing.assert_allclose(bin_shares(values, edges), [0.2] * 5)
 
 
-def test_ties_merge_bins():
-    """Equal values merge bins; a constant column has one edge twice."""
-    np.testing.assert_allclose(
-        quantile_edges(np.array([0.0, 0, 0, 0, 0, 1, 2, 3, 4, 5])), [0, 1.4, 3.2, 5]
-    )
-    np.testing.assert_array_equal(quantile_edges(np.array([7.0, 7.0])), [7, 7])
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        ([7.0, 7], [7, 7]),
+        ([0.0, 1], [0, 0.5, 1]),
+        ([0.0] + [1.0] * 99, [0, 0.5, 1]),
+        ([0.0] * 99 + [1.0], [0, 0.5, 1]),
+        ([1.0, 2, 3, 3, 5], [1, 1.5, 2.5, 4, 5]),
+        ([0.0, 0, 0, 0, 0, 1, 2, 3, 4, 5], [0, 0.5, 1.4, 3.2, 5]),
+        ([1.0, 2, 3, 4, 5, 6, 6, 6, 6, 6], [1, 2.8, 4.6, 5.5, 6]),
+    ],
+)
+def test_frequent_values_have_own_bin(values, edges):
+    """Each of few distinct values, and each value as frequent as a bin, is told from others."""
+    np.testing.assert_allclose(quantile_edges(np.array(values)), edges)
 
 
 @given(columns)

@@ -22,7 +22,7 @@ from serving.model.storage import save_model
 ACCEPT_CSV = JSON | {"Accept": "text/csv"}
 
 
-def create_app_with(tmp_path, estimator, X, names=None, classes=()):  # noqa: N803
+def create_app_with(tmp_path, estimator, X, names=None, classes=()):
     """Return the service of a saved estimator with a model card."""
     names = names or [f"f{i}" for i in range(X.shape[1])]
     path = tmp_path / "model.pkl"
@@ -30,7 +30,10 @@ def create_app_with(tmp_path, estimator, X, names=None, classes=()):  # noqa: N8
         path,
         estimator,
         name="m",
-        features=[FeatureInfo(name, None, 0.0, 1.0, [0.0, 1.0], [1.0]) for name in names],
+        features=[
+            FeatureInfo(name=name, minimum=0.0, maximum=1.0, edges=[0.0, 1.0], shares=[1.0])
+            for name in names
+        ],
         rows=len(X),
         metrics={},
         data={},

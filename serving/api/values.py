@@ -1,0 +1,47 @@
+"""The JSON types of a feature's values, and what a field of CSV stands for."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from serving.api.json_body import Number
+from serving.model.card import FeatureInfo
+from serving.model.signature import has_integer_categories
+
+# Every integer up to here is a float64, which is what an array consists of.
+MAX_INTEGER = 2**53
+# JSON has one type of number: a client may write 3 as 3.0.
+Integer = Annotated[float, Meta(multiple_of=1, ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+# What any row may hold; `value_type` says what a feature may.
+AnyValue = Number | bool | str | None
+
+
+def value_type(feature: FeatureInfo) -> Any:
+    """Return the type to which msgspec decodes a value of `feature`."""
+    types: dict[str, Any] = {
+        "number": Number,
+        "integer": Integer,
+        "boolean": bool,
+        "category": str,
+        "text": str,
+    }
+    json_type = types[feature.type]
+    if feature.type == "category":
+        if has_integer_categories(feature):
+            json_type = Integer
+        # Not an enumeration: the estimator decides what becomes of a category it has not seen.
+        json_type = Annotated[json_type, Meta(examples=list(feature.categories))]
+    if feature.nullable:
+        return json_type | None
+    return json_type
+
+
+def parse_csv_field(text: str, feature: FeatureInfo) -> str | None:
+    """Return the text of a field, or None if it stands for a missing value."""
+    if feature.nullable and text == "":
+        return None
+    # What numpy writes for a missing number.
+    if feature.nullable and feature.type in ("number", "integer") and text.lower() == "nan":
+        return None
+    return text

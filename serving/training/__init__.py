@@ -1,0 +1,1 @@
+"""Training: what train.py and the examples share."""
