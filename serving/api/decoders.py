@@ -1,17 +1,15 @@
-"""Decoders of request bodies: our own prediction and feedback, and the platforms' tables."""
+"""Decoders of request bodies: our own prediction, and the platforms' tables."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from serving.api.csv_rows import encode_csv
 from serving.api.json_body import decode_json, reject_duplicate_keys
 from serving.api.messages import CSV, JSON
 from serving.api.rows import RowDecoder, with_json_schema
 from serving.model.arrays import Rows
-from serving.model.card import PredictionValue
 from serving.model.errors import InvalidInput
 
 OutputName = Literal["label", "probability"]
@@ -127,55 +125,3 @@ class TabularDecoder:
 
         [member] = present
         return self.rows.to_array(getattr(request, member), f"$.{member}"), True
-
-
-class FeedbackDecoder:
-    """Decode `{"prediction": [...], "actual": [...]}`, with the classes of the model as values."""
-
-    def __init__(self, rows: RowDecoder) -> None:
-        self.classes: list[PredictionValue] = []
-        if isinstance(rows.model.classes, np.ndarray):
-            self.classes = rows.model.classes.tolist()
-
-        value_type: Any = type(self.classes[0]) if self.classes else Any
-        schema = {"allOf": [{"items": {"enum": self.classes}}], "minItems": 1}
-        values: Any = Annotated[list[value_type], Meta(extra_json_schema=schema)]
-        self.request: Any = msgspec.defstruct(
-            "FeedbackRequest",
-            [("prediction", values), ("actual", values)],
-            forbid_unknown_fields=True,
-        )
-        self.decoder = msgspec.json.Decoder(self.request)
-
-    def examples(self) -> dict[str, Any]:
-        """Return an example body for each media type."""
-        values = self.classes[:1]
-        return {JSON: {"prediction": values, "actual": values}}
-
-    def decode(self, body: bytes) -> tuple[list[PredictionValue], list[PredictionValue]]:
-        """Return the predictions and the actual classes, two lists of one length.
-
-        Raises InvalidInput.
-        """
-        request = decode_json(self.decoder, body)
-        reject_duplicate_keys(body, 2)
-        if not self.classes:
-            raise InvalidInput("This model has no classes; feedback is counted by class")
-
-        prediction = request.prediction
-        actual = request.actual
-        if not prediction:
-            raise InvalidInput("Expected at least 1 values, got 0 - at `$.prediction`")
-        if len(actual) != len(prediction):
-            raise InvalidInput(
-                f"Expected {len(prediction)} values, got {len(actual)} - at `$.actual`"
-            )
-        self._check_classes(prediction, "$.prediction")
-        self._check_classes(actual, "$.actual")
-        return prediction, actual
-
-    def _check_classes(self, values: list[PredictionValue], json_path: str) -> None:
-        unknown = set(values).difference(self.classes)
-        if unknown:
-            i = next(i for i, value in enumerate(values) if value in unknown)
-            raise InvalidInput(f"Expected a class of the model - at `{json_path}[{i}]`")

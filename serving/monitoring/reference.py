@@ -18,20 +18,23 @@ class Reference:
         self.features: list[FeatureInfo] = []
         self.n_rows = 0
         self.accuracy: float | None = None
-        class_shares: list[float] = []
+        self.mean_absolute_error: float | None = None
+        self.class_shares: list[float] = []
 
         card = model.card
         if card:
             self.features = card.features
             self.n_rows = card.rows
-            self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy")
-            class_shares = [item.share for item in card.classes]
+            metrics = card.metrics.get("cross_validation", {})
+            self.accuracy = metrics.get("accuracy")
+            self.mean_absolute_error = metrics.get("mae")
+            self.class_shares = [item.share for item in card.classes]
 
         self.feature_counts: list[Floats] = []
         for feature in self.features:
             self.feature_counts.append(training_counts(feature, self.n_rows))
 
-        self.class_counts: Floats = np.array(class_shares) * self.n_rows
+        self.class_counts: Floats = np.array(self.class_shares) * self.n_rows
 
     @property
     def has_classes(self) -> bool:

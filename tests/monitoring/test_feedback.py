@@ -1,4 +1,4 @@
-"""Feedback: true labels are counted beside the predictions."""
+"""Feedback: true classes are counted beside the predictions."""
 
 import joblib
 import msgspec
@@ -127,5 +127,8 @@ def test_regressor_counts_rows_only(tmp_path):
 
     predict(call, features=[SETOSA, VIRGINICA])
     assert scrape(call)["rows_total", service_of(app).model.version] == 2
-    message = "This model has no classes; feedback is counted by class"
+    message = (
+        "Feedback is not counted: the model has no classes, "
+        "and no model card with the distribution of its predictions"
+    )
     assert_json(feedback(call, [0.5], [1]), 400, {"error": message})
