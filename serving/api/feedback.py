@@ -25,7 +25,7 @@ class FeedbackDecoder:
         self.example: list[Any] = []
 
         value_type: Any = Any
-        schema: dict[str, Any] = {"minItems": 1}
+        schema: dict[str, Any] = {}
         card = rows.model.card
         if card and card.prediction:
             value_type = Number
@@ -35,6 +35,7 @@ class FeedbackDecoder:
             value_type = type(self.classes[0])
             schema["allOf"] = [{"items": {"enum": self.classes}}]
             self.example = self.classes[:1]
+        schema["minItems"] = 1
         self.known_classes = frozenset(self.classes)
 
         values: Any = Annotated[list[value_type], Meta(extra_json_schema=schema)]

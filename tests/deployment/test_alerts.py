@@ -107,6 +107,31 @@ def drift_series(live, classes=(1, 1), reference=REFERENCE):
     return [*found, gauge("model_reference_rows", reference.sum(), model_version="v")]
 
 
+def regressor_drift_series(live, reference=REFERENCE):
+    """Return the series of the predictions of a regressor, with so many rows per minute by bin."""
+    bins = ["below", *range(len(live) - 2), "above"]
+    cells = [{"model_version": "v", "bin": label} for label in bins]
+    found = [
+        pod_series("prediction_rows_total", n, **labels)
+        for labels, n in zip(cells, live, strict=True)
+    ]
+    found += [
+        gauge("prediction_reference_share", share, **labels)
+        for labels, share in zip(cells, smoothed_shares(reference), strict=True)
+    ]
+    found += [gauge("prediction_drift_bound", BOUND, model_version="v")]
+    return [*found, gauge("model_reference_rows", reference.sum(), model_version="v")]
+
+
+def error_series(rows, mean_error, reference=2):
+    """Return the series of a regressor's feedback, with so many rows per minute."""
+    return [
+        gauge("model_mean_absolute_error_reference", reference, model_version="v"),
+        pod_series("feedback_absolute_error_count", rows, model_version="v"),
+        pod_series("feedback_absolute_error_sum", rows * mean_error, model_version="v"),
+    ]
+
+
 def feedback_series(right, wrong, reference=0.96):
     found = [gauge("model_accuracy_reference", reference, model_version="v")]
     for predicted, actual, n in (
@@ -162,10 +187,12 @@ CASES = {
                 [0, 110, 90, 100, 100, 100, 0], (100, 101), REFERENCE * 1000
             ),  # significant, but below 0.1
             drift_series([0] * 7, (0, 0)),
+            regressor_drift_series([0, 10, 10, 10, 10, 10, 0]),
         ],
         "firing": [
             drift_series([0, 0, 0, 0, 5, 10, 10]),
             drift_series([0, 1, 1, 1, 1, 1, 0], (9, 1)),
+            regressor_drift_series([0, 0, 0, 0, 5, 10, 10]),
         ],
     },
     "MlModelAccuracyLow": {
@@ -176,6 +203,17 @@ CASES = {
             feedback_series(0, 0),
         ],
         "firing": [feedback_series(90, 10), feedback_series(0, 5)],
+    },
+    "MlModelAbsoluteErrorHigh": {
+        "quiet": [
+            error_series(10, 2),
+            error_series(10, 2.4),
+            error_series(10, 0),
+            error_series(0.1, 10),  # too few rows
+            error_series(0, 0),
+            feedback_series(0, 5),
+        ],
+        "firing": [error_series(10, 2.6), error_series(2, 1e6)],
     },
 }
 ALERT_CASES = [
@@ -209,6 +247,22 @@ def test_recorded_drift_equals_service(tmp_path, live):
     for name in ("psi", "critical"):
         found = promql(tmp_path, RULE, f'column:drift:{name}1h{{column="f"}}', drift_series(live))
         np.testing.assert_allclose(found, [expected[name]])
+        query = f'column:drift:{name}1h{{column="predicted value"}}'
+        found = promql(tmp_path, RULE, query, regressor_drift_series(live))
+        np.testing.assert_allclose(found, [expected[name]])
+
+
+@promtool
+def test_recorded_error_is_mean_of_pods(tmp_path):
+    """The mean absolute error is that of the rows with feedback, over all pods."""
+    inputs = []
+    for pod, rows, error_sum in (("p", 10, 20), ("q", 30, 120)):
+        labels = {"namespace": "n", "container": "ml-model", "pod": pod, "model_version": "v"}
+        inputs.append(series("feedback_absolute_error_count", rows, **labels))
+        inputs.append(series("feedback_absolute_error_sum", error_sum, **labels))
+    np.testing.assert_allclose(
+        promql(tmp_path, RULE, "version:absolute_error:mean1d", inputs), [140 / 40]
+    )
 
 
 @promtool
@@ -225,6 +279,27 @@ def test_recorded_accuracy_counts_feedback(tmp_path):
         promql(tmp_path, RULE, f'actual:accuracy:share1d{{actual="{a}"}}', inputs) for a in "ab"
     ]
     np.testing.assert_allclose(by_class, [[8 / 10], [9 / 10]])
+
+
+@promtool
+def test_recorded_accuracy_needs_no_pairs(tmp_path):
+    """With many classes the accuracy follows from correct and incorrect rows of each class."""
+    counts = [
+        ("a", "a", 8),
+        ("incorrect", "a", 2),
+        ("other", "other", 9),
+        ("incorrect", "other", 1),
+    ]
+    inputs = [
+        pod_series("feedback_total", n, model_version="v", predicted=p, actual=a)
+        for p, a, n in counts
+    ]
+    np.testing.assert_allclose(
+        promql(tmp_path, RULE, "version:accuracy:share1d", inputs), [17 / 20]
+    )
+    np.testing.assert_allclose(
+        promql(tmp_path, RULE, 'actual:accuracy:share1d{actual="a"}', inputs), [8 / 10]
+    )
 
 
 FEEDBACK_COUNTS = [("a", "a", 8), ("b", "a", 2), ("b", "b", 9), ("a", "b", 1)]
