@@ -126,10 +126,7 @@ def has_several_outputs(model: Model) -> bool:
     """Return whether the model predicts a list for each row."""
     if model.card:
         return any(isinstance(row.prediction, list) for row in model.card.reference)
-    if not list_classes(model):
-        return isinstance(model.classes, list)
 
-    # A multilabel classifier may have its classes in one array, like a classifier of one output.
     try:
         return model.predict(np.zeros((1, model.n_features))).ndim > 1
     except InvalidInput:
