@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from serving.model.arrays import Floats
 from serving.model.card import FeatureInfo, PredictionValue
@@ -43,11 +42,12 @@ class ClassBins:
         self.size = len(self.labels)
         self.class_shares = list(shares)
 
-    def counts(self, predictions: Sequence[PredictionValue]) -> NDArray[np.int64]:
-        """Return the number of `predictions` in each bin, of shape (size,)."""
-        counts = np.zeros(self.size, np.int64)
+    def counts(self, predictions: Sequence[PredictionValue]) -> dict[int, int]:
+        """Return the number of `predictions` in each bin that has any, by the bin's index."""
+        counts: dict[int, int] = {}
         for value, count in Counter(predictions).items():
-            counts[self.indices[value]] += count
+            index = self.indices[value]
+            counts[index] = counts.get(index, 0) + count
         return counts
 
     def reference_counts(self, n_rows: int) -> Floats:
@@ -73,9 +73,10 @@ class NumberBins:
         """Return the bin of a prediction."""
         return self._bins.cell_indices([prediction])[0]
 
-    def counts(self, predictions: Sequence[PredictionValue]) -> NDArray[np.int64]:
-        """Return the number of `predictions` in each bin, of shape (size,)."""
-        return self._bins.counts(np.array(predictions, np.float64)[:, np.newaxis])
+    def counts(self, predictions: Sequence[float]) -> dict[int, int]:
+        """Return the number of `predictions` in each bin, by the bin's index."""
+        column = np.array(predictions, np.float64)[:, np.newaxis]
+        return dict(enumerate(self._bins.counts(column).tolist()))
 
     def reference_counts(self, n_rows: int) -> Floats:
         """Return the number of training rows in each bin, of shape (size,)."""

@@ -61,7 +61,6 @@ class PredictionCounters:
         self._first_feature_column = FIRST_PREDICTION_COLUMN + n_prediction_bins
         end = self._first_feature_column + feature_bins.size
         self._count_columns = slice(ROWS_COLUMN, end)
-        self._prediction_columns = slice(FIRST_PREDICTION_COLUMN, self._first_feature_column)
         self._feature_columns = slice(self._first_feature_column, end)
 
         n_counts = end - ROWS_COLUMN
@@ -92,7 +91,7 @@ class PredictionCounters:
         feature_counts = None
         if self.feature_bins.size:
             feature_counts = self.feature_bins.counts(rows)
-        prediction_counts = None
+        prediction_counts: dict[int, int] = {}
         if self.prediction_bins is not None:
             prediction_counts = self.prediction_bins.counts(predictions)
 
@@ -102,8 +101,8 @@ class PredictionCounters:
             self._cells[ROWS_COLUMN] += len(rows)
             if feature_counts is not None:
                 self._counts[self._feature_columns] += feature_counts
-            if prediction_counts is not None:
-                self._counts[self._prediction_columns] += prediction_counts
+            for index, count in prediction_counts.items():
+                self._cells[FIRST_PREDICTION_COLUMN + index] += count
 
     def _record_one(self, row: list[Any], prediction: Any) -> None:
         # One row is counted faster without numpy.
