@@ -56,6 +56,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, Any]
     data: dict[str, str]
     reference: list[ReferenceRow]
+    transformers_sha256: str | msgspec.UnsetType = msgspec.UNSET  # of serving/model/transformers.py
 
 
 def values_match(actual: Any, expected: Any) -> bool:
