@@ -1,7 +1,6 @@
 """What a pickle may set on an object, and stand-ins for functions that would call an argument."""
 
 from functools import partial
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ from serving.model.imports import import_name
 
 def check_state(instance: Any, state: Any) -> None:
     """Raise ModelError if `state` changes more than the attributes of an instance."""
-    if isinstance(instance, type | FunctionType | BuiltinFunctionType | np.ufunc):
-        raise ModelError(f"it changes {instance.__name__}, which all estimators share")
     if isinstance(instance, partial):
         if state[0] is not instance.func:
             raise ModelError("it changes the function of a partial")
@@ -49,6 +46,8 @@ def _check_attribute(cls: type, name: Any, value: Any) -> None:
             f"{cls.__name__} has a memory, which writes files: "
             "set it to None after fitting, `set_params(memory=None)`"
         )
+    if name == "input" and value == "filename":
+        raise ModelError(f"{cls.__name__} opens the files that its rows name")
     if name in METHOD_ATTRIBUTES and not _names_methods(value):
         raise ModelError(f"{name} of {cls.__name__} may be one of {', '.join(sorted(METHODS))}")
 

@@ -53,15 +53,20 @@ def restricted_loads(model_bytes: bytes) -> Unpickled:
 
 
 class _ImportedNames:
-    """What a pickle has imported so far, by what it may do with it."""
+    """What a pickle has imported so far, and what it may do with each."""
 
     def __init__(self) -> None:
         self.modules: set[str] = set()
-        # Objects are compared by identity: some have no hash.
-        self.by_use: dict[Use, list[Any]] = {use: [] for use in Use}
+        # By identity: some objects have no hash. They are kept, so that no other gets their id.
+        self.uses: dict[int, tuple[Any, Use]] = {}
 
-    def allows(self, use: Use, value: Any) -> bool:
-        return any(value is imported for imported in self.by_use[use])
+    def add(self, module: str, value: Any, use: Use) -> None:
+        self.modules.add(module)
+        self.uses[id(value)] = (value, use)
+
+    def use_of(self, value: Any) -> Use | None:
+        _, use = self.uses.get(id(value), (None, None))
+        return use
 
 
 class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is untyped
@@ -78,14 +83,13 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
         else:
             value, use = import_name(module, name)
 
-        self.names.modules.add(module)
-        self.names.by_use[use].append(value)
+        self.names.add(module, value, use)
         return value
 
     def load_reduce(self) -> None:
         """Call a constructor."""
         *_, function, arguments = self.stack
-        if not self.names.allows(Use.CONSTRUCTOR, function):
+        if self.names.use_of(function) is not Use.CONSTRUCTOR:
             raise ModelError(f"it calls {_text(function)}, which is not a constructor")
         if function is partial and not self._is_function(*arguments):
             raise ModelError(f"it makes a partial of {_text(*arguments)}, which is not a function")
@@ -94,13 +98,15 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
     def load_newobj(self) -> None:
         """Create an instance of a class without calling `__init__`."""
         *_, cls, _ = self.stack
-        if not self.names.allows(Use.CLASS, cls):
+        if self.names.use_of(cls) is not Use.CLASS:
             raise ModelError(f"it creates an instance of {_text(cls)}, which is not a class for it")
         super().load_newobj()
 
     def load_build(self) -> None:
         """Set the state of an instance; an array takes the place of its wrapper."""
         *_, instance, state = self.stack
+        if self.names.use_of(instance):
+            raise ModelError(f"it changes {_text(instance)}, which the whole process shares")
         if isinstance(instance, rv_continuous | rv_discrete):
             self.stack[-1] = distribution_state(instance, state)
         else:
@@ -148,7 +154,7 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
         dispatch[operation[0]] = refuse_operation
 
     def _is_function(self, value: Any) -> bool:
-        return self.names.allows(Use.REFERENCE, value) and not isinstance(value, type)
+        return self.names.use_of(value) is Use.REFERENCE and not isinstance(value, type)
 
 
 class _ArrayWrapper(NumpyArrayWrapper):  # type: ignore[misc]  # joblib is untyped
