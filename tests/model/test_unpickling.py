@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
-from helpers import ROOT, Call
+from helpers import MODEL_FILE, Call
 from serving.model.errors import ModelError
 from serving.model.storage import load_model
 from serving.model.unpickling import restricted_loads
 
-MODEL_BYTES = (ROOT / "model.pkl").read_bytes()
+MODEL_BYTES = (MODEL_FILE).read_bytes()
 
 
 def pickle_bytes(value):

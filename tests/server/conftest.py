@@ -36,7 +36,9 @@ def closing():
 def wsgi(checkout):
     def start(name="app"):
         command = [sys.executable, "-m", "gunicorn", f"wsgi_app:{name}"]
-        running = Service(command, checkout, environment(WEB_CONCURRENCY="1", PYTHONPATH=str(APPS)))
+        running = Service(
+            command, checkout, environment(checkout, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
+        )
         started.append(running)
         return running
 

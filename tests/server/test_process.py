@@ -16,6 +16,7 @@ from helpers import (
     EXAMPLE_REQUEST,
     EXAMPLE_RESPONSE,
     JSON,
+    MODEL_FILE,
     PROGRAM,
     ROOT,
     Call,
@@ -39,7 +40,7 @@ BAD_MODELS = {
         "No such file or directory; `python train.py` writes one",
     ),
     "cut off": (
-        rewrite((ROOT / "model.pkl").read_bytes()[:500]),
+        rewrite((MODEL_FILE).read_bytes()[:500]),
         "cannot be loaded as a model: ",
     ),
     "text": (
@@ -162,7 +163,7 @@ def test_sagemaker_model_precedes_default(monkeypatch):
 
 def assert_refuses(cwd, command, begins, contains, **names):
     done = subprocess.run(
-        command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60
+        command, cwd=cwd, env=environment(cwd, **names), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()
@@ -188,7 +189,7 @@ def test_read_only_directory_suffices(serve, checkout):
     service.stop()
     assert not re.search("ERROR|WARNING|[Cc]ontrol socket", service.log)
     assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(
-        PROGRAM
+        [*PROGRAM, "model.json", "model.pkl"]
     )
 
 
