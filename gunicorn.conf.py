@@ -11,19 +11,21 @@ from typing import Any
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from gunicorn.glogging import Logger  # noqa: E402
-
-from serving.api.service import service_of  # noqa: E402
 from serving.config import ConfigurationError, Settings  # noqa: E402
-from serving.model.errors import ModelError  # noqa: E402
-from serving.monitoring.request_log import logging_config  # noqa: E402
 
-wsgi_app = "app:app"
-
+# Before the service is imported, which takes a second: an invalid setting ends the process at once.
 try:
     settings = Settings.from_env(os.environ)
 except ConfigurationError as error:
     sys.exit(str(error))
+
+from gunicorn.glogging import Logger  # noqa: E402
+
+from serving.api.service import service_of  # noqa: E402
+from serving.model.errors import ModelError  # noqa: E402
+from serving.monitoring.request_log import logging_config  # noqa: E402
+
+wsgi_app = "app:app"
 
 
 def print_startup_error(kind: Any, error: BaseException, traceback: Any) -> None:
