@@ -69,9 +69,14 @@ preload_app = True
 keepalive = 65
 # Below the pod's grace period minus its preStop wait. A test compares the three.
 graceful_timeout = 25
-# A worker without a heartbeat for this time is replaced, and a request that takes longer to arrive
-# is rejected.
+# A worker without a heartbeat for this time is replaced. A client that is silent for this time, in
+# the middle of a request or of a response, is disconnected; a slow one that goes on is not.
 timeout = 30
+
+# Of a request's head, whose size the worker limits to 64 KiB as well.
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
 
 # The root file system may be read-only, and there may be no HOME. So heartbeats go to memory, and
 # nothing else is written.

@@ -21,10 +21,14 @@ class RawConnection:
 
     def __init__(self, address, data=b""):
         host, port = address.split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
-        self.file = self.socket.makefile("rb")
-        OPENED.append(self)
+        self.adopt(socket.create_connection((host, int(port)), timeout=20))
         self.send(data)
+
+    def adopt(self, connected):
+        """Use a connected socket; the connection is closed after the test."""
+        self.socket = connected
+        self.file = connected.makefile("rb")
+        OPENED.append(self)
 
     def send(self, data):
         self.socket.sendall(data)

@@ -36,11 +36,18 @@ def run_app(target: str, **names: str) -> Service:
 
 
 @pytest.fixture(scope="session")
-def wsgi() -> Iterator[Service]:
+def wsgi_hold_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a file; while it exists, `/held` of the WSGI application goes on."""
+    return tmp_path_factory.mktemp("wsgi") / "hold"
+
+
+@pytest.fixture(scope="session")
+def wsgi(wsgi_hold_file: Path) -> Iterator[Service]:
     """Return a service for the WSGI application with unusual responses."""
-    running = run_app("wsgi_app:app")
+    running = run_app("wsgi_app:app", HOLD_FILE=str(wsgi_hold_file))
     yield running
     assert running.stop() == 0
+    assert "Exception in callback" not in running.log
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_incomplete_request_times_out(serve):
     assert idle.ended() and silent.ended()
     status, headers, body = half.answer()
     assert (status, headers["connection"]) == (408, "close")
-    assert msgspec.json.decode(body) == {"error": "Expected the whole request within 2 s"}
+    assert msgspec.json.decode(body) == {"error": "Expected the rest of the request within 2 s"}
     assert half.ended()
 
 
