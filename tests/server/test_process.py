@@ -240,9 +240,8 @@ def chunks(size):
     yield b" " * (size - len(EXAMPLE_REQUEST))
 
 
-def test_chunked_body_has_limit(serve):
+def test_chunked_body_has_limit(service):
     """A chunked body is read up to the limit, and answered 413 beyond it."""
-    service = serve()
     limit = Settings().max_body_bytes
     answer = service.call("POST", "/predict", chunks(limit), JSON)
     assert (answer.status, answer.body) == (200, EXAMPLE_RESPONSE)
@@ -254,9 +253,8 @@ def test_chunked_body_has_limit(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
-def test_missing_body_blocks_nobody(serve):
+def test_missing_body_blocks_nobody(service):
     """A body that never arrives does not block other clients."""
-    service = serve(WEB_CONCURRENCY="1")
     halves = [half_sent(service.address) for _ in range(3)]
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     for connection in halves:
