@@ -41,7 +41,7 @@ def check_libraries(versions: dict[str, str]) -> None:
     """Raise ModelError for a library that is missing or has another version than in `versions`."""
     check_scikit_learn(versions.get("scikit-learn"))
 
-    for library in versions.keys() - UNCHECKED_LIBRARIES - {"scikit-learn"}:
+    for library in sorted(versions.keys() - UNCHECKED_LIBRARIES - {"scikit-learn"}):
         version = versions[library]
         try:
             installed = metadata.version(library)

@@ -124,7 +124,7 @@ def _dump(estimator: Any) -> bytes:
     except (PicklingError, AttributeError, TypeError) as error:
         raise ModelError(
             f"the estimator cannot be pickled: {one_line(error)}; "
-            f"a lambda or an inner function must be a function in {OWN_FILE}"
+            f"a lambda or an inner function must be a named function in {OWN_FILE}"
         ) from error
     return buffer.getvalue()
 

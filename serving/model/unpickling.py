@@ -52,6 +52,17 @@ def restricted_loads(model_bytes: bytes) -> Unpickled:
     return Unpickled(value, frozenset(names.modules))
 
 
+@dataclass(frozen=True)
+class InstancesOf:
+    """Stands for a class in a pickle, which may create instances and do nothing else with it."""
+
+    instance_class: type
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        """Raise ModelError, where an estimator calls the class."""
+        raise ModelError(f"an estimator calls the class {_text(self.instance_class)}")
+
+
 class _ImportedNames:
     """What a pickle has imported so far, and what it may do with each."""
 
@@ -83,6 +94,8 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
         else:
             value, use = import_name(module, name)
 
+        if use is Use.CLASS:
+            value = InstancesOf(value)
         self.names.add(module, value, use)
         return value
 
@@ -100,6 +113,7 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
         *_, cls, _ = self.stack
         if self.names.use_of(cls) is not Use.CLASS:
             raise ModelError(f"it creates an instance of {_text(cls)}, which is not a class for it")
+        self.stack[-2] = cls.instance_class
         super().load_newobj()
 
     def load_build(self) -> None:
