@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from documentation import section
-from helpers import ROOT
+from helpers import MODEL_FILE, ROOT
 from pickles import operations
 from serving.model import transformers
 from serving.model.errors import ModelError
@@ -83,7 +83,9 @@ def test_documented_transformers_are_served(checkout):
 
 def test_card_of_other_models_has_no_digest():
     """A model that imports nothing of one's own does not depend on the module."""
-    assert "transformers_sha256" not in msgspec.json.decode((ROOT / "model.json").read_bytes())
+    assert "transformers_sha256" not in msgspec.json.decode(
+        MODEL_FILE.with_suffix(".json").read_bytes()
+    )
 
 
 @pytest.mark.parametrize(
