@@ -1,5 +1,12 @@
 # The tag tells people the version; the digest cannot be moved to another image.
 FROM docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
+# Debian packages that the libraries of the model need, such as libgomp1 for LightGBM. Debian keeps
+# one version of each.
+ARG SYSTEM_PACKAGES=""
+# hadolint ignore=DL3008
+RUN test -z "$SYSTEM_PACKAGES" || { apt-get update \
+    && apt-get install --yes --no-install-recommends $SYSTEM_PACKAGES \
+    && rm -r /var/lib/apt/lists/*; }
 
 FROM python AS build
 COPY requirements.txt /tmp/

@@ -13,6 +13,8 @@ CONTAINER ?= $(shell for engine in docker podman; do $$engine info >/dev/null 2>
 UPGRADE ?= --upgrade
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
+# Whatever loads the model needs what its estimator needs.
+LOCK_SERVING = $(LOCK) pyproject.toml --group model
 
 # The definitions that custom resources are checked against: repository, version, directory.
 CRDS ?= .venv/crds
@@ -103,20 +105,21 @@ train: .venv/serving ## Train; write model.pkl and model.json
 
 .PHONY: openapi
 openapi: .venv/serving ## Write docs/openapi.json from the routes and the model card
-	@API_KEYS= METRICS_PORT= $(BIN)/python -c 'import json; from app import app; print(json.dumps(app.test_client().get("/openapi.json").json, indent=4))' \
+	@API_KEYS= METRICS_PORT= $(BIN)/python -c 'import json; from app import app; response = app.test_client().get("/openapi.json"); \
+		assert response.status_code == 200, response.text; print(json.dumps(response.json, indent=4))' \
 		> docs/openapi.json.part || { rm docs/openapi.json.part; exit 1; }
 	mv docs/openapi.json.part docs/openapi.json
 
 .PHONY: lock
 lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
-	$(LOCK) pyproject.toml --output-file requirements.txt
-	$(LOCK) pyproject.toml --output-file requirements/dev.txt --group dev --constraints requirements.txt
+	$(LOCK_SERVING) --output-file requirements.txt
+	$(LOCK_SERVING) --output-file requirements/dev.txt --group dev --constraints requirements.txt
 	$(LOCK) --output-file requirements/clients.txt --group clients
-	$(LOCK) pyproject.toml --output-file requirements/registry.txt --group registry --constraints requirements.txt
-	$(LOCK) pyproject.toml --output-file requirements/registry-dev.txt --group registry --group registry-dev \
+	$(LOCK_SERVING) --output-file requirements/registry.txt --group registry --constraints requirements.txt
+	$(LOCK_SERVING) --output-file requirements/registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements/registry.txt --constraints requirements/dev.txt
-	$(LOCK) pyproject.toml --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
-	$(LOCK) pyproject.toml --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
+	$(LOCK_SERVING) --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
+	$(LOCK_SERVING) --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 
 .PHONY: image
 image: need-container ## Build the image (needs docker or podman)

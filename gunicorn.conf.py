@@ -11,19 +11,21 @@ from typing import Any
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-from gunicorn.glogging import Logger  # noqa: E402
-
-from serving.api.service import service_of  # noqa: E402
 from serving.config import ConfigurationError, Settings  # noqa: E402
-from serving.model.errors import ModelError  # noqa: E402
-from serving.monitoring.request_log import logging_config  # noqa: E402
 
-wsgi_app = "app:app"
-
+# Before the service is imported, which takes a second: an invalid setting ends the process at once.
 try:
     settings = Settings.from_env(os.environ)
 except ConfigurationError as error:
     sys.exit(str(error))
+
+from gunicorn.glogging import Logger  # noqa: E402
+
+from serving.api.service import service_of  # noqa: E402
+from serving.model.errors import ModelError  # noqa: E402
+from serving.monitoring.request_log import logging_config  # noqa: E402
+
+wsgi_app = "app:app"
 
 
 def print_startup_error(kind: Any, error: BaseException, traceback: Any) -> None:
@@ -67,9 +69,14 @@ preload_app = True
 keepalive = 65
 # Below the pod's grace period minus its preStop wait. A test compares the three.
 graceful_timeout = 25
-# A worker without a heartbeat for this time is replaced, and a request that takes longer to arrive
-# is rejected.
+# A worker without a heartbeat for this time is replaced. A client that is silent for this time, in
+# the middle of a request or of a response, is disconnected; a slow one that goes on is not.
 timeout = 30
+
+# Of a request's head, whose size the worker limits to 64 KiB as well.
+limit_request_line = 4094
+limit_request_fields = 100
+limit_request_field_size = 8190
 
 # The root file system may be read-only, and there may be no HOME. So heartbeats go to memory, and
 # nothing else is written.

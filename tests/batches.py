@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 from sklearn.datasets import load_iris
 
-from helpers import NAMES, ROOT
+from helpers import MODEL_FILE, NAMES, ROOT
 from serving.model.storage import load_model
 
 BATCH = [sys.executable, ROOT / "batch.py"]
@@ -20,7 +20,7 @@ IRIS = load_iris()
 
 LABELS = IRIS.target_names.tolist()
 
-MODEL = load_model(ROOT / "model.pkl")
+MODEL = load_model(MODEL_FILE)
 
 HEADER = ",".join(NAMES)
 

@@ -13,6 +13,7 @@ import pytest
 
 from app import create_app
 from helpers import (
+    MODEL_FILE,
     PROGRAM,
     ROOT,
     Service,
@@ -23,6 +24,9 @@ from helpers import (
     over_http,
     wait_until,
 )
+
+# What `create_app()` loads in this process.
+os.environ["MODEL_PATH"] = str(MODEL_FILE)
 
 # These have environments of their own: make test-clients, make test-registry, make test-batch.
 collect_ignore = ["clients"]
@@ -49,7 +53,7 @@ def serve() -> Iterator[Any]:
     started: list[Service] = []
 
     def start(cwd: Path = ROOT, command: list[str] | None = None, **names: str) -> Service:
-        started.append(Service(command or gunicorn(), cwd, environment(**names)))
+        started.append(Service(command or gunicorn(), cwd, environment(cwd, **names)))
         return started[-1]
 
     yield start
@@ -64,6 +68,8 @@ def checkout(tmp_path):
     for name in PROGRAM:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, target / name)
+    for path in (MODEL_FILE, MODEL_FILE.with_suffix(".json")):
+        shutil.copy(path, target)
     return target
 
 

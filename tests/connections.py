@@ -1,11 +1,9 @@
-"""RawConnection connections to a service, on which a test sends any bytes."""
+"""Raw connections to a service, on which a test sends any bytes."""
 
 import socket
 import sys
 
-from helpers import (
-    EXAMPLE_REQUEST,
-)
+from helpers import EXAMPLE_REQUEST
 
 POST = (
     b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -13,6 +11,7 @@ POST = (
 
 ONE = POST % len(EXAMPLE_REQUEST) + b"\r\n" + EXAMPLE_REQUEST
 
+PROBE = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 OPENED = []
 
@@ -22,10 +21,14 @@ class RawConnection:
 
     def __init__(self, address, data=b""):
         host, port = address.split(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=20)
-        self.file = self.socket.makefile("rb")
-        OPENED.append(self)
+        self.adopt(socket.create_connection((host, int(port)), timeout=20))
         self.send(data)
+
+    def adopt(self, connected):
+        """Use a connected socket; the connection is closed after the test."""
+        self.socket = connected
+        self.file = connected.makefile("rb")
+        OPENED.append(self)
 
     def send(self, data):
         self.socket.sendall(data)
@@ -51,6 +54,14 @@ class RawConnection:
         """Return whether the server closes, and says nothing more."""
         return self.file.read(1) == b""
 
+    def is_closed(self):
+        """Return whether the server answers no further request."""
+        try:
+            self.send(PROBE)
+            return self.file.readline() == b""
+        except ConnectionError:
+            return True
+
     def close(self):
         self.file.close()
         self.socket.close()
@@ -60,15 +71,10 @@ def exchange(service, data, answers=1):
     """Return what is answered to these bytes, and whether the connection is closed after it."""
     client = RawConnection(service.address, data)
     try:
-        found = [client.answer() for _ in range(answers)]
-        client.socket.settimeout(0.3)
-        try:
-            closed = client.ended()
-        except TimeoutError:
-            closed = False
+        responses = [client.answer() for _ in range(answers)]
+        return responses, client.is_closed()
     finally:
         client.close()
-    return found, closed
 
 
 def gunicorn_with(**settings):

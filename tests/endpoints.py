@@ -11,7 +11,7 @@ import joblib
 import msgspec
 import pytest
 
-from helpers import JSON, NAMES, ROOT, SETOSA, VERSION, VIRGINICA
+from helpers import JSON, MODEL_FILE, NAMES, SETOSA, VERSION, VIRGINICA
 
 CSV = {"Content-Type": "text/csv"}
 
@@ -27,7 +27,7 @@ SHUFFLED_SPLIT = {
     "data": [[row[i] for i in SHUFFLED] for row in ROWS],
 }
 
-ESTIMATOR = joblib.load(ROOT / "model.pkl")
+ESTIMATOR = joblib.load(MODEL_FILE)
 
 
 def plain_error(text: str, status: int) -> dict[str, str]:

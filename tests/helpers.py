@@ -18,13 +18,14 @@ import msgspec
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from fixture_models import model_file
 from serving.model.card import ClassInfo, FeatureInfo
 
 ROOT = Path(__file__).parent.parent
 
 JSON = {"Content-Type": "application/json"}
 
-PROGRAM = ("app.py", "gunicorn.conf.py", "model.pkl", "model.json", "serving")
+PROGRAM = ("app.py", "gunicorn.conf.py", "serving")
 
 EXAMPLE_REQUEST = b'{"features":[5.1, 3.5, 1.4, 0.2]}'
 
@@ -134,9 +135,15 @@ def gunicorn(*prefix: str) -> list[str]:
     return [*prefix, sys.executable, "-m", "gunicorn", "app:app"]
 
 
-def environment(**names: str) -> dict[str, str]:
-    """Return an environment in which a process finds its libraries, without HOME."""
-    return {"PATH": os.environ["PATH"], "PORT": "0"} | names
+def environment(cwd: Path = ROOT, **names: str) -> dict[str, str]:
+    """Return an environment in which a process finds its libraries, without HOME.
+
+    In this repository it serves MODEL_FILE, in a copy the model there.
+    """
+    variables = {"PATH": os.environ["PATH"], "PORT": "0"}
+    if cwd == ROOT:
+        variables["MODEL_PATH"] = str(MODEL_FILE)
+    return variables | names
 
 
 def git(directory: Path, *words: str) -> None:
@@ -145,7 +152,10 @@ def git(directory: Path, *words: str) -> None:
     subprocess.run(["git", "-C", directory, *somebody, *words], check=True)
 
 
-VERSION = hashlib.sha256((ROOT / "model.pkl").read_bytes()).hexdigest()[:12]
+# The model of most tests, so that the shipped one can be any.
+MODEL_FILE = model_file("iris")
+
+VERSION = hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest()[:12]
 
 NAMES = ["sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"]
 

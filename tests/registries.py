@@ -40,7 +40,7 @@ def run_python(directory, *arguments, **variables):
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=directory,
-        env=environment(**variables),
+        env=environment(directory, **variables),
         capture_output=True,
         text=True,
         timeout=120,

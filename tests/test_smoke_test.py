@@ -22,7 +22,7 @@ def run_program(cwd, *arguments, **variables):
     result = subprocess.run(
         [sys.executable, "-m", "serving.smoke_test", *arguments],
         cwd=cwd,
-        env=environment(**variables),
+        env=environment(cwd, **variables),
         capture_output=True,
         text=True,
         timeout=60,

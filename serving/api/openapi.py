@@ -16,7 +16,7 @@ from serving.api.routing import iter_public_routes
 from serving.api.rows import RowDecoder
 from serving.api.service import Service, service_of
 
-CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,9})?"
+CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,20})?(e-[0-9]{2})?"
 MAX_CSV_EXAMPLE_LINES = 10
 CONVERTED_NAME = re.compile("<(?:[^<>]*:)?([^<>:]+)>")  # <name> or <converter:name>
 ANY_NAME = {"pattern": "^[^/:]+$"}

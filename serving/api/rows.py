@@ -147,20 +147,19 @@ class RowDecoder:
 
     def _values_to_array(self, values: list[FeatureValue], json_path: str) -> Rows:
         """Return the values of one row as an array with one row."""
-        if not self.is_plain_numbers:
-            return self.signature.to_rows([convert(values, self._values_type, json_path)])
-
         self.check_width(values, json_path)
-        return np.array([values], dtype=np.float64)
+        if self.is_plain_numbers:
+            return np.array([values], dtype=np.float64)
+        return self.signature.to_rows([convert(values, self._values_type, json_path)])
 
     def _lists_to_array(self, rows: list[list[FeatureValue]], json_path: str) -> Rows:
-        if not self.is_plain_numbers:
-            return self.signature.to_rows(convert(rows, self._list_type, json_path))
-
         if set(map(len, rows)) != {self.width}:
             for i, row in enumerate(rows):
                 self.check_width(row, f"{json_path}[{i}]")
-        return np.array(rows, dtype=np.float64)
+
+        if self.is_plain_numbers:
+            return np.array(rows, dtype=np.float64)
+        return self.signature.to_rows(convert(rows, self._list_type, json_path))
 
     def _split_to_array(self, split: Any, json_path: str) -> Rows:
         order = list(range(self.width))

@@ -80,6 +80,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str | None = None
     input: InputKind = "array"
     prediction: FeatureInfo | None = None
+    transformers_sha256: str | msgspec.UnsetType = msgspec.UNSET  # of serving/model/transformers.py
 
 
 def values_match(actual: Any, expected: Any) -> bool:

@@ -4,20 +4,24 @@ import hashlib
 import io
 import logging
 import os
-import platform
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
 import msgspec
-import numpy as np
-import sklearn
-from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from serving.model.arrays import Rows
 from serving.model.card import FeatureValue, ModelCard, ReferenceRow
-from serving.model.errors import ModelError, describe_error
+from serving.model.errors import ModelError, describe_error, one_line
+from serving.model.imports import OWN_FILE
+from serving.model.libraries import (
+    check_libraries,
+    check_own_source,
+    library_versions,
+    own_source_digest,
+)
 from serving.model.model import Model
 from serving.model.unpickling import restricted_loads
 
@@ -33,25 +37,27 @@ def save_model(
     """Write `estimator` to `path` and its card beside it, both or neither, and return the card.
 
     `reference` holds the values of some rows, which are scored and stored for the self-test.
-    `card_fields` are the other members of ModelCard. Raises ModelError if the card and the
-    estimator disagree, InvalidInput if the estimator cannot score `reference`, OSError if a file
-    cannot be written.
+    `card_fields` are the other members of ModelCard. The pickle is read back as `load_model` does
+    before a file is replaced. Raises ModelError if it cannot be, or if the card and the estimator
+    disagree, InvalidInput if the estimator cannot score `reference`, OSError if a file cannot be
+    written.
     """
-    buffer = io.BytesIO()
-    joblib.dump(estimator, buffer, protocol=PICKLE_PROTOCOL)
-    model_bytes = buffer.getvalue()
+    model_bytes = _dump(estimator)
+    unpickled = restricted_loads(model_bytes)
 
     card = ModelCard(
         sha256=hashlib.sha256(model_bytes).hexdigest(),
         estimator=" ".join(repr(estimator).split()),
-        libraries=_library_versions(),
+        libraries=library_versions(unpickled.modules),
         reference=[],
+        transformers_sha256=own_source_digest(unpickled.modules) or msgspec.UNSET,
         **card_fields,
     )
     model = Model(estimator, card.sha256, card)
     card = msgspec.structs.replace(card, reference=_reference_rows(model, reference))
-    card_bytes = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+    Model(unpickled.value, card.sha256, card).self_test()
 
+    card_bytes = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
     write_files_atomically({path: model_bytes, path.with_suffix(".json"): card_bytes})
     return card
 
@@ -60,8 +66,9 @@ def load_model(path: Path, sha256: str = "") -> Model:
     """Return the model in `path`, verified before anything in it runs.
 
     The file is read once. The steps are: compare the digest with `sha256`, if given, and with the
-    card; compare the version of scikit-learn; unpickle with an allow-list; run the self-test. A
-    pickle without a card is loaded with a warning. Raises ModelError.
+    card; compare the versions of the libraries and the source of own transformers; unpickle with
+    an allow-list; run the self-test. A pickle without a card is loaded with a warning. Raises
+    ModelError.
     """
     try:
         model_bytes = path.read_bytes()
@@ -75,15 +82,12 @@ def load_model(path: Path, sha256: str = "") -> Model:
 
     try:
         card = _load_card(path.with_suffix(".json"), digest)
-        estimator = restricted_loads(model_bytes)
+        estimator = restricted_loads(model_bytes).value
         check_is_fitted(estimator)
         model = Model(estimator, digest, card)
         model.self_test()
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except InconsistentVersionWarning as warning:
-        message = _version_mismatch(warning.original_sklearn_version)
-        raise ModelError(f"{path}: {message}") from warning
     except Exception as error:  # a broken pickle can raise anything
         raise ModelError(f"{path}: cannot be loaded as a model: {describe_error(error)}") from error
 
@@ -112,6 +116,19 @@ def write_files_atomically(contents: dict[Path, bytes]) -> None:
             temporary_path.unlink(missing_ok=True)
 
 
+def _dump(estimator: Any) -> bytes:
+    """Return the pickle of `estimator`, uncompressed. Raises ModelError if it has none."""
+    buffer = io.BytesIO()
+    try:
+        joblib.dump(estimator, buffer, protocol=PICKLE_PROTOCOL)
+    except (PicklingError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"the estimator cannot be pickled: {one_line(error)}; "
+            f"a lambda or an inner function must be a named function in {OWN_FILE}"
+        ) from error
+    return buffer.getvalue()
+
+
 def _load_card(path: Path, digest: str) -> ModelCard | None:
     try:
         card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
@@ -126,9 +143,8 @@ def _load_card(path: Path, digest: str) -> ModelCard | None:
         raise ModelError(
             f"SHA-256 mismatch: the file has {digest}, model card {path.name} lists {card.sha256}"
         )
-    card_version = card.libraries.get("scikit-learn")
-    if card_version != sklearn.__version__:
-        raise ModelError(_version_mismatch(card_version))
+    check_libraries(card.libraries)
+    check_own_source(card.transformers_sha256 or None)
     return card
 
 
@@ -146,23 +162,3 @@ def _reference_rows(model: Model, values: Rows | list[list[FeatureValue]]) -> li
             model.signature.to_values(rows), predictions, probabilities, strict=True
         )
     ]
-
-
-def _version_mismatch(version: str | None) -> str:
-    # An estimator of another version may load, and predict something else without an error.
-    installed = sklearn.__version__
-    if version is None:
-        return f"trained with an unknown scikit-learn version, {installed} is installed; retrain"
-    return (
-        f"trained with scikit-learn {version}, {installed} is installed; "
-        f"retrain or install {version}"
-    )
-
-
-def _library_versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "scikit-learn": sklearn.__version__,
-        "numpy": np.__version__,
-        "joblib": joblib.__version__,
-    }

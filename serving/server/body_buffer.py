@@ -16,12 +16,12 @@ class BufferBudget:
 
 
 class BodyBuffer:
-    """The request bodies of one connection: one that is being read, and those not yet answered."""
+    """The request body of one connection: that is being read, or whose response is computed."""
 
     def __init__(self, budget: BufferBudget) -> None:
         self.budget = budget
         self.body = bytearray()  # of the request that is being read
-        self.held_bytes = 0  # of this body and of the requests that have no response yet
+        self.held_bytes = 0  # of this body, or of the request that has no response yet
 
     def append(self, data: bytes) -> None:
         """Add a part to the body that is being read."""
@@ -35,21 +35,8 @@ class BodyBuffer:
         self.body = bytearray()
         return body
 
-    def discard_body(self) -> None:
-        """Drop the body that is being read."""
-        self.release(len(self.body))
-        self.body = bytearray()
-
-    def release(self, n_bytes: int) -> None:
-        """Return bytes to the budget of the worker.
-
-        A lost connection releases all of its bytes at once, so that a response which is finished
-        later has nothing left to release.
-        """
-        n_bytes = min(n_bytes, self.held_bytes)
-        self.held_bytes -= n_bytes
-        self.budget.used_bytes -= n_bytes
-
-    def release_all(self) -> None:
+    def release(self) -> None:
         """Return all bytes to the budget of the worker."""
-        self.release(self.held_bytes)
+        self.body = bytearray()
+        self.budget.used_bytes -= self.held_bytes
+        self.held_bytes = 0

@@ -2,7 +2,6 @@
 
 from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 Environ = dict[str, Any]
 
@@ -28,27 +27,15 @@ def connection_variables(transport: Any) -> Environ:
     """Return the variables that all requests of a connection share."""
     server_address = transport.get_extra_info("sockname")
     client_address = transport.get_extra_info("peername")
+    if not isinstance(server_address, tuple):
+        # A Unix socket; WSGI demands a name and a port.
+        return {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "REMOTE_ADDR": ""}
+
     client_host = ""
     if client_address:
         client_host = client_address[0]
-
     return {
         "SERVER_NAME": server_address[0],
         "SERVER_PORT": str(server_address[1]),
         "REMOTE_ADDR": client_host,
     }
-
-
-def add_request_line(environ: Environ, method: bytes, target: bytes, http_version: str) -> None:
-    """Add the variables of the request line to the environ."""
-    path, _, query = target.partition(b"?")
-    if not path.startswith(b"/"):
-        # The absolute form, http://host/path, which a client sends to a proxy; or "OPTIONS *".
-        path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
-    if b"%" in path:
-        path = unquote_to_bytes(path)
-
-    environ["REQUEST_METHOD"] = method.decode("latin-1")
-    environ["PATH_INFO"] = path.decode("latin-1")
-    environ["QUERY_STRING"] = query.decode("latin-1")
-    environ["SERVER_PROTOCOL"] = f"HTTP/{http_version}"

@@ -5,29 +5,38 @@ The package imports nothing of the service.
 
 import asyncio
 import json
-from functools import partial
+import time
 from typing import Any
 
-from serving.server.environ import Environ
+from serving.server.application import Response
 from serving.server.request_reader import RequestReader, RequestState
-from serving.server.response_queue import ResponseQueue
+from serving.server.sockets import unacknowledged_bytes
+from serving.server.streaming import ClientDisconnected
 
 # How long a connection stays open for data in transit: after its last response, and, while the
 # worker stops, for a client that is idle.
 LINGER_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 1  # of a client that the worker has no room for
 
 
-class Connection(asyncio.Protocol):
-    """One client, whose requests are answered one after the other."""
+class Connection(asyncio.BufferedProtocol):
+    """One client, whose requests are read and answered one after the other."""
 
     def __init__(self, worker: Any) -> None:
         self.worker = worker
-        self.responses = ResponseQueue()
+        self.unread = b""  # received, but not yet parsed
+        self.is_busy = False  # a thread computes or streams a response
+        self.response: Response | None = None  # that a thread has computed
+        self.is_chunked = False  # the response that is streamed
+        self.keep_alive = True
+        self.is_ending = False  # the last response is written, or waits for the client to read
+        self.protocol = ""  # of the request that is answered
         self.writable = asyncio.Event()
         self.writable.set()
-        self.last_activity: float = worker.now  # seconds of the monotonic clock
+        self.unsent_bytes = 0  # at the last check
+        self.last_progress = time.monotonic()  # when a byte was received, or sent to the client
 
-    # Connection: called by the event loop.
+    # Called by the event loop.
 
     def connection_made(self, transport: Any) -> None:
         """Register the connection, or reject it if the worker has too many."""
@@ -35,165 +44,243 @@ class Connection(asyncio.Protocol):
         self.reader = RequestReader(self)
 
         self.worker.connections.add(self)
-        if len(self.worker.connections) > self.worker.cfg.worker_connections:
+        if len(self.worker.connections) > self.worker.max_clients:
             self.reader.reject("503 Service Unavailable", "Too many connections")
-            self.process_next()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Drop the requests of the client."""
-        self.worker.connections.discard(self)
+        """Drop what the client has sent, and what waits for it."""
+        self.worker.remove_connection(self)
         self.reader.finish()
-        self.responses.clear()
-        self.reader.body_buffer.release_all()
+        self.unread = b""
+        if not self.is_busy:
+            self.reader.body_buffer.release()
         self.writable.set()  # a thread that waits to write finds the connection closing
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _: int) -> memoryview:
+        """Return the buffer that all connections receive into."""
+        view: memoryview = self.worker.receive_buffer
+        return view
+
+    def buffer_updated(self, n_bytes: int) -> None:
         """Read requests, and answer those that are complete."""
-        if not self.reader.is_finished:
-            self.reader.read(data)
-            self.process_next()
+        if self.reader.is_finished:
+            return
+        self.last_progress = time.monotonic()
+        self.unread += self.worker.receive_buffer[:n_bytes]
+        self.read_next()
 
     def pause_writing(self) -> None:
         """Write no more until the client reads."""
-        self.last_activity = self.worker.now
         self.writable.clear()
 
     def resume_writing(self) -> None:
-        """Continue with the next response."""
+        """Continue with the next request, or end the connection."""
+        self.last_progress = time.monotonic()
         self.writable.set()
-        self.process_next()
+        if self.is_ending:
+            self.worker.loop.call_soon(self.close_output)
+        else:
+            self.read_next()
 
-    # Called by the reader.
+    # Requests.
+
+    def read_next(self) -> None:
+        """Read the next request and answer it, unless one is being answered."""
+        reader = self.reader
+        data = self.unread
+        position = 0
+        environ = None
+        while position < len(data) and environ is None and self.can_answer():
+            begin = position
+            position = reader.read(data, begin)
+            environ = reader.take_request()
+            if position == begin:
+                break
+
+        self.unread = data[position:]
+        if environ is not None:
+            self.protocol = environ["SERVER_PROTOCOL"]
+            self.worker.dispatch(self, environ)
+
+        # The transport ignores these calls where they change nothing, or where it is closing.
+        if reader.is_finished:
+            self.unread = b""
+            self.transport.resume_reading()
+        elif not self.can_answer():
+            self.transport.pause_reading()
+        elif self.unread and environ is not None:
+            # Through the loop, so that the other clients have their turn.
+            self.transport.pause_reading()
+            self.worker.loop.call_soon(self.read_next)
+        else:
+            self.transport.resume_reading()
+
+    def can_answer(self) -> bool:
+        """Return whether the next request may be read, which is then answered at once."""
+        return not self.is_busy and self.writable.is_set() and not self.reader.is_finished
 
     def request_body(self) -> None:
-        """Tell a client that waits before it sends a body to send it, unless it must wait."""
-        if not self.responses.is_busy:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        """Tell a client that waits before it sends a body to send it."""
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def queue_request(self, environ: Environ, body_bytes: int) -> None:
-        """Queue a request for the application."""
-        self.responses.append(partial(self.worker.dispatch, self, environ, body_bytes))
+    # Responses.
 
-    def queue_error(self, status: str, message: str) -> None:
-        """Queue an error response to a request that does not reach the application."""
+    def send_error(self, status: str, message: str) -> None:
+        """Send an error response to a request that does not reach the application."""
         body = json.dumps({"error": message}).encode() + b"\n"
         head = (
             f"HTTP/1.1 {status}\r\n"
             "Content-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n"
         )
-        self.responses.append(partial(self.write_response, head, body, "HTTP/1.1"))
+        if status.startswith("503"):
+            head += f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
+        self.send_response(Response(head.encode(), body))
 
-    # Responses.
+    def send_thread_response(self) -> None:
+        """Send the response that a thread has computed."""
+        response = self.response
+        self.response = None
+        self.is_busy = False
+        if response is not None:
+            self.send_response(response)
+        self.read_next()
 
-    def process_next(self) -> None:
-        """Start the next response if none is in progress; read on once all are written."""
-        responses = self.responses
-        if responses.pending and not responses.in_progress and self.writable.is_set():
-            responses.start_next()
-            if responses.pending:
-                # Through the loop, so that the other clients have their turn.
-                self.worker.loop.call_soon(self.process_next)
+    def send_response(self, response: Response) -> None:
+        """Send a response; a thread computes the rest of its body, if there is one."""
+        self.reader.body_buffer.release()
+        if self.transport.is_closing():
+            if response.close:
+                response.close()
+            return
 
-        # The transport ignores these calls where they change nothing, or where it is closing.
-        if responses.is_busy:
-            self.transport.pause_reading()
-        else:
-            self.transport.resume_reading()
-
-    def send_result(self, environ: Environ, body_bytes: int, head: str, body: Any) -> None:
-        """Write the response of the application, unless the client has left."""
-        self.responses.in_progress = False
-        self.reader.body_buffer.release(body_bytes)
-
-        if not self.transport.is_closing():
-            self.write_response(head, body, environ["SERVER_PROTOCOL"])
-        elif hasattr(body, "close"):
-            body.close()
-
-    def write_response(self, head: str, body: Any, protocol: str) -> None:
-        """Write a response; a body that is not bytes is streamed by a thread."""
         self.worker.count_response()
-        is_http10 = protocol == "HTTP/1.0"
-        is_complete = isinstance(body, bytes)
-
+        is_http10 = self.protocol == "HTTP/1.0"
+        has_length = response.rest is None or response.n_rest_bytes is not None
+        self.is_chunked = not has_length and not is_http10
         # To an HTTP/1.0 client the end of the connection is the end of a body of unknown length.
-        keep_alive = self.expects_more() and (is_complete or not is_http10)
-        is_chunked = not is_complete and not is_http10
+        is_last = self.reader.is_finished or not self.worker.alive
+        self.keep_alive = not is_last and (has_length or not is_http10)
 
-        head += self.worker.date
-        if is_chunked:
-            head += "Transfer-Encoding: chunked\r\n"
-        if not keep_alive:
-            head += "Connection: close\r\n"
+        lines = [response.head]
+        if not response.has_date:
+            lines.append(self.worker.date)
+        if self.is_chunked:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+        if not self.keep_alive:
+            lines.append(b"Connection: close\r\n")
         elif is_http10:
-            head += "Connection: keep-alive\r\n"
-        head_data = f"{head}\r\n".encode("latin-1")
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        lines.append(self.frame(response.body))
+        self.write(b"".join(lines))
 
-        if is_complete:
-            self.transport.write(head_data + body)
-            self.finish_response(keep_alive)
+        if response.rest is None:
+            self.finish_response()
         else:
-            self.transport.write(head_data)
-            self.responses.in_progress = True
-            self.worker.pool.submit(self.worker.stream_body, self, body, is_chunked, keep_alive)
+            self.is_busy = True
+            self.worker.stream(self, response)
 
-    def expects_more(self) -> bool:
-        """Return whether another request is, or may be, answered on this connection."""
-        if not self.worker.alive:
-            return False
-        return bool(self.responses.pending) or not self.reader.is_finished
+    def frame(self, data: bytes) -> bytes:
+        """Return a part of a body as it is sent."""
+        if self.is_chunked and data:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data
 
-    def finish_response(self, keep_alive: bool) -> None:
+    def write(self, data: bytes) -> None:
+        """Write data, which waits in memory if the client does not read."""
+        self.transport.write(data)
+        if self.transport.get_write_buffer_size():
+            self.worker.response_limit.add(self)
+
+    async def write_part(self, data: bytes) -> None:
+        """Write a part of a body once the client reads. Raises ClientDisconnected."""
+        await self.writable.wait()
+        if self.transport.is_closing():
+            raise ClientDisconnected
+        self.write(self.frame(data))
+
+    def finish_stream(self) -> None:
+        """End a body that a thread has streamed."""
+        self.is_busy = False
+        if not self.transport.is_closing():
+            if self.is_chunked:
+                self.write(b"0\r\n\r\n")
+            self.finish_response()
+        self.read_next()
+
+    def abort_stream(self) -> None:
+        """End the connection, so that the client sees that its body is incomplete."""
+        self.is_busy = False
+        self.transport.abort()
+
+    def finish_response(self) -> None:
         """Wait for the next request, or end this side of the connection."""
-        self.last_activity = self.worker.now
-        if keep_alive:
+        self.last_progress = time.monotonic()
+        if self.keep_alive:
             return
 
         self.reader.finish()
-        self.responses.clear()
-        if not self.transport.is_closing():
-            # Closing it at once would reset the connection if the client still sends, and the
-            # client could lose the response.
-            self.transport.write_eof()
+        self.unread = b""
+        self.is_ending = True
+        # resume_writing() is now called once everything is written.
+        self.transport.set_write_buffer_limits(0)
+        if not self.transport.get_write_buffer_size():
+            self.close_output()
 
-    async def write(self, data: bytes) -> None:
-        """Write data once the client reads. Raises ConnectionError if the client has left."""
-        await self.writable.wait()
+    def close_output(self) -> None:
+        """Tell the client that nothing follows, and let it finish what it sends.
+
+        Closing the connection at once would reset it if the client still sends, and the client
+        could lose the response.
+        """
         if self.transport.is_closing():
-            raise ConnectionError
-        self.transport.write(data)
+            return
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has left
+            self.transport.abort()
 
-    def finish_stream(self, last_bytes: bytes, keep_alive: bool) -> None:
-        """End a body that a thread has streamed."""
-        self.responses.in_progress = False
-        if not self.transport.is_closing():
-            self.transport.write(last_bytes)
-            self.finish_response(keep_alive)
-        self.process_next()
+    def disconnect(self, reason: str) -> None:
+        """End the connection at once."""
+        self.worker.log.info("client disconnected: %s", reason)
+        self.transport.abort()
 
     # Time limits.
 
-    def check_timeouts(self) -> None:
-        """End the connection, or its request, if the client takes too long."""
-        idle_seconds = self.worker.now - self.last_activity
-        config = self.worker.cfg
+    def check_timeouts(self, now: float) -> None:
+        """End the connection, or its request, after too long a silence."""
+        self.measure_progress(now)
+        silent_seconds = now - self.last_progress
+        timeout = self.worker.silence_seconds
 
-        if not self.writable.is_set():
-            if idle_seconds > config.timeout:
-                self.transport.abort()
-        elif self.responses.is_busy:
+        if self.unsent_bytes:
+            if silent_seconds > timeout:
+                self.disconnect(f"it stopped reading for {timeout:g} s")
+        elif self.is_busy:
             return
         elif self.reader.is_finished:
-            if idle_seconds > LINGER_SECONDS:
+            if silent_seconds > LINGER_SECONDS:
                 self.transport.abort()
-        elif self.reader.state is RequestState.READY:
-            if idle_seconds > self.keep_alive_seconds():
+        elif self.is_idle():
+            if silent_seconds > self.keep_alive_seconds():
                 self.transport.close()
-        elif idle_seconds > config.timeout:
-            message = f"Expected the whole request within {config.timeout} s"
+        elif silent_seconds > timeout:
+            message = f"Expected the rest of the request within {timeout:g} s"
             self.reader.reject("408 Request Timeout", message)
-            self.process_next()
+
+    def measure_progress(self, now: float) -> None:
+        """Note whether the client has received bytes since the last call."""
+        unsent_bytes = self.transport.get_write_buffer_size()
+        if unsent_bytes or self.is_ending:
+            unsent_bytes += unacknowledged_bytes(self.transport)
+        if unsent_bytes != self.unsent_bytes:
+            self.unsent_bytes = unsent_bytes
+            self.last_progress = now
+
+    def is_idle(self) -> bool:
+        """Return whether the client has sent nothing of a next request."""
+        return self.reader.state is RequestState.READY and not self.unread
 
     def keep_alive_seconds(self) -> float:
         """Return how long the connection may wait for a request."""

@@ -11,15 +11,19 @@ from typing import Any
 import httptools
 
 from serving.server.body_buffer import BodyBuffer
-from serving.server.environ import (
-    Environ,
-    add_request_line,
-    cgi_variable_name,
-    connection_variables,
+from serving.server.environ import Environ, cgi_variable_name, connection_variables
+from serving.server.pieces import (
+    EMPTY_LINE,
+    PieceCutter,
+    begins_with_method,
+    is_method_incomplete,
+    skip_line_breaks,
 )
+from serving.server.request_head import RequestRejected, add_request_line, check_headers
 
-MAX_HEADER_BYTES = 65536  # of the request line and all headers
-MAX_HEADER_FIELDS = 100
+MAX_HEADER_BYTES = 65536  # of the request line and all headers; of trailers and chunk extensions
+CHUNK_FRAMING_BYTES = 16  # of each chunk do not count: its size and two line breaks
+MAX_PIECE_BYTES = 65536  # of a chunked body that the parser receives at once
 
 
 class ConnectionRejected(Exception):
@@ -32,6 +36,7 @@ class RequestState(Enum):
     READY = auto()  # between two requests
     READING_HEAD = auto()
     READING_BODY = auto()
+    READING_CHUNKS = auto()  # and the trailers after them
     FINISHED = auto()  # no further request is read
 
 
@@ -43,11 +48,11 @@ class RequestReader:
         self.worker = connection.worker
         self.parser = httptools.HttpRequestParser(self)
         self.state = RequestState.READY
+        self.request: Environ | None = None  # that is complete, until the connection takes it
         self.head_bytes = 0  # received of the head so far
-        self.unparsed_body_bytes = 0  # of a body that the parser does not read
+        self.cutter = PieceCutter()
         self.body_buffer = BodyBuffer(self.worker.buffer_budget)
         self.base_environ = self.worker.environ | connection_variables(connection.transport)
-        self.max_environ_size = len(self.base_environ) + MAX_HEADER_FIELDS
 
     @property
     def is_finished(self) -> bool:
@@ -58,73 +63,132 @@ class RequestReader:
         """Read no further request."""
         self.state = RequestState.FINISHED
 
-    def read(self, data: bytes) -> None:
-        """Read data, and queue the requests that are complete."""
-        if self.is_finished:
-            return
+    def take_request(self) -> Environ | None:
+        """Return the request that was read, if it is complete; its body still counts."""
+        environ = self.request
+        self.request = None
+        return environ
 
+    def read(self, data: bytes, start: int) -> int:
+        """Read a piece of `data` from `start` on, and return its end.
+
+        The end is `start` if more data is needed. Call take_request() after each piece.
+        """
+        if self.state is RequestState.READY:
+            begin = skip_line_breaks(data, start)
+            self.head_bytes += begin - start
+            if is_method_incomplete(data, begin):
+                return begin
+            start = begin
+
+        if self.state is RequestState.READING_BODY:
+            end = min(len(data), start + self.remaining_bytes)
+            self.remaining_bytes -= end - start
+            self.feed(data, start, end)
+        elif self.state is RequestState.READING_CHUNKS:
+            end = self.cutter.end_of_piece(data, start, MAX_PIECE_BYTES)
+            self.read_chunks(data, start, end)
+        else:
+            end = self.read_head(data, start)
+        return end
+
+    def read_head(self, data: bytes, start: int) -> int:
+        """Read a piece of a head, and return its end."""
+        max_bytes = MAX_HEADER_BYTES - self.head_bytes
+        if max_bytes <= 0:
+            self.reject_headers()
+            return len(data)
+
+        end = self.cutter.end_of_piece(data, start, max_bytes)
+        self.head_bytes += end - start
+        self.feed(data, start, end)
+        return end
+
+    def read_chunks(self, data: bytes, start: int, end: int) -> None:
+        """Read a piece of a chunked body, whose framing and trailers must not be endless."""
+        body_bytes_before = self.body_bytes
+        self.feed(data, start, end)
+
+        self.framing_bytes += end - start - (self.body_bytes - body_bytes_before)
+        max_bytes = MAX_HEADER_BYTES + CHUNK_FRAMING_BYTES * self.n_chunks
+        if self.state is RequestState.READING_CHUNKS and self.framing_bytes > max_bytes:
+            self.reject(
+                "431 Request Header Fields Too Large",
+                f"Expected at most {MAX_HEADER_BYTES} bytes of chunk extensions and trailers",
+            )
+
+    def feed(self, data: bytes, start: int, end: int) -> None:
+        """Pass a piece to the parser."""
         try:
-            self.feed_parser(data)
+            with memoryview(data) as view:
+                self.parser.feed_data(view[start:end])
+        except httptools.HttpParserUpgrade:
+            self.replace_parser()
+        except httptools.HttpParserInvalidMethodError as error:
+            if begins_with_method(data, start):
+                self.reject("501 Not Implemented", "Expected a method of HTTP/1.1")
+            else:
+                self.reject("400 Bad Request", f"Malformed HTTP request: {error}")
         except (httptools.HttpParserError, ConnectionRejected) as error:
             if not self.is_finished:
                 self.reject("400 Bad Request", f"Malformed HTTP request: {error}")
 
-        if self.state is RequestState.READING_HEAD:
-            self.head_bytes += len(data)
-            if self.head_bytes > MAX_HEADER_BYTES:
-                self.reject_headers()
-
-    def feed_parser(self, data: bytes) -> None:
-        """Parse the data; the body of a request for an upgrade is read without the parser."""
-        if not self.unparsed_body_bytes:
-            try:
-                self.parser.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                self.begin_upgrade_body()
-                data = data[upgrade.args[0] :]
-        self.read_upgrade_body(data)
-
-    def begin_upgrade_body(self) -> None:
-        """Expect the body of a request for an upgrade, at whose head the parser stops.
+    def replace_parser(self) -> None:
+        """Read the body of a request for an upgrade, at whose head the parser stops.
 
         The request is answered as if it did not ask for the upgrade, as HTTP allows: Java's HTTP
-        client asks for HTTP/2 with its first POST.
+        client asks for HTTP/2 with its first POST. Another parser receives a head without Upgrade.
         """
-        if "HTTP_TRANSFER_ENCODING" in self.environ:
-            raise self.reject("501 Not Implemented", "Expected Content-Length beside Upgrade")
-        self.unparsed_body_bytes = int(self.environ.get("CONTENT_LENGTH", 0))
+        if self.is_finished:
+            return
 
-    def read_upgrade_body(self, data: bytes) -> None:
-        """Read a part of the body of a request for an upgrade, the last of its connection."""
-        part = data[: self.unparsed_body_bytes]
-        self.unparsed_body_bytes -= len(part)
-        if part:
-            self.on_body(part)
+        lines = [f"POST / {self.environ['SERVER_PROTOCOL']}"]
+        for option in self.environ.get("HTTP_CONNECTION", "").lower().split(","):
+            if option.strip() in ("close", "keep-alive"):
+                lines.append(f"Connection: {option}")
+        if self.state is RequestState.READING_CHUNKS:
+            lines.append("Transfer-Encoding: chunked")
+        else:
+            lines.append(f"Content-Length: {self.remaining_bytes}")
 
-        if not self.unparsed_body_bytes:
-            self.enqueue_request()
-            self.finish()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data("\r\n".join(lines).encode("latin-1") + EMPTY_LINE)
+
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        if self.state is not RequestState.READY:
+            return
         self.environ: Environ = self.base_environ.copy()
         self.target = b""
+        self.n_fields = 0
         self.state = RequestState.READING_HEAD
-        self.head_bytes = 0
-        self.last_activity = self.worker.now
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
         self.target += url
+        if len(self.target) > self.worker.max_line_bytes:
+            raise self.reject_request_line()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header to the environ; values of a repeated header are joined."""
+        """Add a header to the environ; values of a repeated header are joined.
+
+        A field after a chunked body is not a header: it must not replace or add one (RFC 9110,
+        section 6.5.1), because proxies and checks have seen the headers only.
+        """
+        if self.state is not RequestState.READING_HEAD:
+            return
+
+        self.n_fields += 1
+        if self.n_fields > self.worker.max_fields or len(value) > self.worker.max_field_bytes:
+            raise self.reject_headers()
+
         variable = cgi_variable_name(name)
         if not variable:
             return
 
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").rstrip(" \t")
         if variable in self.environ:
             separator = ","
             if variable == "HTTP_COOKIE":
@@ -133,68 +197,102 @@ class RequestReader:
             return
 
         self.environ[variable] = text
-        if len(self.environ) > self.max_environ_size:
-            raise self.reject_headers()
 
     def on_headers_complete(self) -> None:
         """Complete the environ and check the head of the request."""
-        self.state = RequestState.READING_BODY
+        if self.state is not RequestState.READING_HEAD:
+            return
+
+        self.head_bytes = 0
+        self.cutter.reset()
+        self.body_bytes = 0
         environ = self.environ
         version = self.parser.get_http_version()
-        add_request_line(environ, self.parser.get_method(), self.target, version)
+        method = self.parser.get_method()
+        if len(method) + len(self.target) + len(b"  HTTP/1.1") > self.worker.max_line_bytes:
+            raise self.reject_request_line()
+        try:
+            add_request_line(environ, method, self.target, version)
+            check_headers(environ)
+        except RequestRejected as error:
+            raise self.reject(error.status, error.message) from None
 
-        if version != "1.0" and ("HTTP_HOST" not in environ or "," in environ["HTTP_HOST"]):
-            raise self.reject("400 Bad Request", "Expected one Host header")
-        if int(environ.get("CONTENT_LENGTH", 0)) > self.worker.max_body_bytes:
+        self.state = RequestState.READING_BODY
+        self.remaining_bytes = int(environ.get("CONTENT_LENGTH", 0))
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            self.state = RequestState.READING_CHUNKS
+            self.framing_bytes = 0
+            self.n_chunks = 0
+        if self.remaining_bytes > self.worker.max_body_bytes:
             self.stop_reading()
-        if "HTTP_EXPECT" in environ and version != "1.0":
+
+        has_body = self.remaining_bytes or self.state is RequestState.READING_CHUNKS
+        if has_body and "HTTP_EXPECT" in environ and version == "1.1":
             self.connection.request_body()
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk."""
+        self.n_chunks += 1
 
     def on_body(self, data: bytes) -> None:
         """Add a part of the body, if the worker has memory for it."""
+        self.body_bytes += len(data)
         self.body_buffer.append(data)
         if self.worker.buffer_budget.is_exceeded:
-            raise self.reject("503 Service Unavailable", "Request body buffer is full")
-        if len(self.body_buffer.body) > self.worker.max_body_bytes:
+            self.worker.refuse_body(self.connection)
+            if self.is_finished:
+                raise ConnectionRejected
+        if self.body_bytes > self.worker.max_body_bytes:
             self.stop_reading()
 
     def on_message_complete(self) -> None:
-        """Queue the request, unless its body is read without the parser."""
-        if not self.parser.should_upgrade():
-            self.enqueue_request()
+        """Complete the request, unless its body is read by another parser."""
+        if self.parser.should_upgrade():
+            return
+        self.complete_request()
         if not self.parser.should_keep_alive():
             self.finish()
 
-    def enqueue_request(self) -> None:
-        """Queue the request for the application."""
-        body = self.body_buffer.take_body()
-        self.environ["wsgi.input"] = io.BytesIO(body)
+    def complete_request(self) -> None:
+        """Leave the request to the connection."""
+        self.environ["wsgi.input"] = io.BytesIO(self.body_buffer.take_body())
         self.state = RequestState.READY
-        self.connection.queue_request(self.environ, len(body))
+        self.cutter.reset()
+        self.request = self.environ
+
+    # Ends.
 
     def stop_reading(self) -> None:
-        """Queue the request without the rest of its body, which the application would reject.
+        """Complete the request without the rest of its body, which the application would reject.
 
         Raises ConnectionRejected, to end the parser.
         """
-        self.enqueue_request()
+        self.complete_request()
         self.finish()
         raise ConnectionRejected
 
     def reject(self, status: str, message: str) -> ConnectionRejected:
-        """Queue an error response, the last one of this connection.
+        """Send an error response, the last one of this connection.
 
         Returns the exception with which a callback of the parser ends the parser.
         """
         self.worker.log.info("request rejected: %s: %s", status, message)
-        self.body_buffer.discard_body()
+        self.body_buffer.release()
         self.finish()
-        self.connection.queue_error(status, message)
+        self.connection.send_error(status, message)
         return ConnectionRejected()
 
     def reject_headers(self) -> ConnectionRejected:
         """Reject a request whose head is too large."""
         return self.reject(
             "431 Request Header Fields Too Large",
-            f"Expected at most {MAX_HEADER_BYTES} bytes and {MAX_HEADER_FIELDS} fields of headers",
+            f"Expected at most {MAX_HEADER_BYTES} bytes "
+            f"and {self.worker.max_fields} fields of headers",
+        )
+
+    def reject_request_line(self) -> ConnectionRejected:
+        """Reject a request whose first line is too long."""
+        return self.reject(
+            "414 URI Too Long",
+            f"Expected at most {self.worker.max_line_bytes} bytes of request line",
         )

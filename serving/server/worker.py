@@ -2,50 +2,34 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from email.utils import formatdate
-from itertools import chain
-from typing import Any
 
 from gunicorn.workers import base
-from werkzeug.wsgi import ClosingIterator
 
+from serving.server.acceptor import Acceptor
+from serving.server.application import Response, call_application, error_response
 from serving.server.body_buffer import BufferBudget
 from serving.server.environ import Environ
 from serving.server.http11 import Connection
+from serving.server.request_reader import MAX_HEADER_BYTES
+from serving.server.response_limit import ResponseLimit
+from serving.server.sockets import raise_descriptor_limit
+from serving.server.streaming import stream_rest
 
 # A thread handles a request with a larger body, and one whose path was slow the last time.
 MAX_INLINE_BODY_BYTES = 16384
 SLOW_REQUEST_SECONDS = 0.01
 MAX_SLOW_PATHS = 100
 
-ERROR_BODY = b'{"error":"Internal Server Error"}\n'
-ERROR_HEAD = (
-    "HTTP/1.1 500 Internal Server Error\r\n"
-    "Content-Type: application/json\r\n"
-    f"Content-Length: {len(ERROR_BODY)}\r\n"
-)
-
-
-def response_head(status: str, headers: list[tuple[str, str]]) -> str:
-    """Return the status line and the headers. Raises ValueError if one contains a line break."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers]
-    head = f"HTTP/1.1 {status}\r\n" + "".join(lines)
-    if head.count("\n") != len(headers) + 1:
-        raise ValueError("the response has a line break in its status or a header")
-    return head
-
-
-def read_and_close(body: ClosingIterator) -> bytes:
-    """Return the whole body, and let the application release what it holds."""
-    content = b"".join(body)
-    body.close()
-    return content
+RECEIVE_BYTES = 65536  # at once from one connection
 
 
 class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
@@ -60,6 +44,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         self.connections: set[Connection] = set()
         self.slow_paths: set[str] = set()
         self.buffer_budget = BufferBudget()
+        self.response_limit = ResponseLimit()
+        self.receive_buffer = memoryview(bytearray(RECEIVE_BYTES))
         self.environ: Environ = {
             "SCRIPT_NAME": "",
             "wsgi.version": (1, 0),
@@ -70,8 +56,20 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
             "wsgi.run_once": False,
             "wsgi.input_terminated": True,
         }
+        self.set_limits()
         self.update_clock()
         super().init_process()
+
+    def set_limits(self) -> None:
+        """Take the limits from gunicorn's settings; 0 is no limit of its own."""
+        self.max_line_bytes = self.cfg.limit_request_line or MAX_HEADER_BYTES
+        self.max_fields = self.cfg.limit_request_fields
+        self.max_field_bytes = self.cfg.limit_request_field_size or MAX_HEADER_BYTES
+        self.silence_seconds = self.cfg.timeout or math.inf
+        n_descriptors = raise_descriptor_limit()
+        listeners = [listener.sock for listener in self.sockets]
+        self.acceptor = Acceptor(self, listeners, n_descriptors)
+        self.max_clients = self.acceptor.max_clients
 
     def init_signals(self) -> None:
         """Handle the signals that end the worker in the loop.
@@ -94,58 +92,54 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         self.max_body_bytes = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH") or 2**20
         self.loop.run_until_complete(self.serve())
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self.loop.close()
 
     async def serve(self) -> None:
         """Listen until the worker is stopped, then let the connections finish."""
-        servers = []
-        for listener in self.sockets:
-            server = await self.loop.create_server(
-                lambda: Connection(self), sock=listener.sock, backlog=self.cfg.backlog
-            )
-            servers.append(server)
-
+        self.acceptor.resume()
         while self.alive and self.ppid == os.getppid():
             self.heartbeat()
+            self.acceptor.resume()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stop_event.wait(), 1)
 
         self.alive = False
-        await self.stop_listening(servers)
+        await self.acceptor.stop()
         await self.finish_connections()
-
-    async def stop_listening(self, servers: list[asyncio.Server]) -> None:
-        """Close the listeners.
-
-        Stop accepting first: asyncio drops a connection accepted while closing.
-        """
-        for listener in self.sockets:
-            self.loop.remove_reader(listener.sock)
-        await asyncio.sleep(0.1)
-        for server in servers:
-            server.close()
 
     async def finish_connections(self) -> None:
         """Wait until the connections have ended, at most gunicorn's graceful timeout."""
         self.update_clock()
         for connection in self.connections:
-            connection.last_activity = self.now  # time for a request in transit
+            connection.last_progress = self.now  # time for a request in transit
 
         deadline = self.now + self.cfg.graceful_timeout
         while self.connections and self.now < deadline:
             self.heartbeat()
             await asyncio.sleep(0.1)
 
+        for connection in tuple(self.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # threads that wait to write see that their client has left
+
+    def remove_connection(self, connection: Connection) -> None:
+        """Forget a connection, and accept another one instead."""
+        self.connections.discard(connection)
+        self.response_limit.discard(connection)
+        if self.alive and self.acceptor.is_paused:
+            self.acceptor.resume()
+
     def heartbeat(self) -> None:
         """Tell the master that the loop runs, and check the time limits of every connection."""
         self.notify()
         self.update_clock()
         for connection in tuple(self.connections):
-            connection.check_timeouts()
+            connection.check_timeouts(self.now)
 
     def update_clock(self) -> None:
         """Set the time for the Date header and the time limits; once a second is enough."""
         self.now = time.monotonic()
-        self.date = f"Date: {formatdate(usegmt=True)}\r\n"
+        self.date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
 
     def count_response(self) -> None:
         """Count a response; the worker stops after max_requests, and gunicorn replaces it."""
@@ -153,69 +147,52 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         if self.nr >= self.max_requests:
             self.stop()
 
-    def dispatch(self, connection: Connection, environ: Environ, body_bytes: int) -> None:
-        """Answer a request, in a thread if that may take long."""
-        if body_bytes > MAX_INLINE_BODY_BYTES or environ["PATH_INFO"] in self.slow_paths:
-            connection.responses.in_progress = True
-            self.pool.submit(self.handle_in_thread, connection, environ, body_bytes)
-        else:
-            head, body = self.call_application(environ, time.perf_counter)
-            connection.send_result(environ, body_bytes, head, body)
+    def refuse_body(self, newcomer: Connection) -> None:
+        """Refuse the client that hoards memory for bodies: the most bytes for the longest time."""
+        now = time.monotonic()
+        hoarder = newcomer
+        most = 0.0
+        for connection in self.connections:
+            if connection.can_answer():  # its body is being read
+                held_bytes = connection.reader.body_buffer.held_bytes
+                byte_seconds = held_bytes * (now - connection.last_progress)
+                if byte_seconds > most:
+                    most = byte_seconds
+                    hoarder = connection
+        hoarder.reader.reject("503 Service Unavailable", "Request body buffer is full")
 
-    def handle_in_thread(self, connection: Connection, environ: Environ, body_bytes: int) -> None:
+    def dispatch(self, connection: Connection, environ: Environ) -> None:
+        """Answer a request, in a thread if that may take long."""
+        body_bytes = connection.reader.body_buffer.held_bytes
+        if body_bytes > MAX_INLINE_BODY_BYTES or environ["PATH_INFO"] in self.slow_paths:
+            connection.is_busy = True
+            self.pool.submit(self.handle_in_thread, connection, environ)
+        else:
+            connection.send_response(self.call_application(environ, time.perf_counter))
+
+    def handle_in_thread(self, connection: Connection, environ: Environ) -> None:
         """Answer a request; called in a thread."""
         # The time of the thread, without the time for which it waits for the other threads.
-        head, body = self.call_application(environ, time.thread_time)
-        self.loop.call_soon_threadsafe(connection.send_result, environ, body_bytes, head, body)
-        self.loop.call_soon_threadsafe(connection.process_next)
+        connection.response = self.call_application(environ, time.thread_time)
+        # Without arguments, which the loop would log if the call failed.
+        self.loop.call_soon_threadsafe(connection.send_thread_response)
 
-    def call_application(self, environ: Environ, clock: Callable[[], float]) -> tuple[str, Any]:
-        """Return the head of the response, without its last lines, and its body.
+    def call_application(self, environ: Environ, clock: Callable[[], float]) -> Response:
+        """Return the response of the application, or of an application that fails.
 
-        The body is bytes, or an iterator of bytes if its length is not known. `clock` returns
-        seconds, to measure what the call costs.
+        `clock` returns seconds, to measure what the call costs.
         """
+        context = copy_context()
         started_at = clock()
         try:
-            head, body = self.run_application(environ)
-        except Exception:
+            response = context.run(call_application, self.wsgi, environ)
+            response.context = context
+        except BaseException:  # SystemExit as well: it would end the worker, or only the thread
             self.log.exception("unhandled exception in the WSGI application")
-            head = ERROR_HEAD
-            body = ERROR_BODY
+            response = error_response()
 
         self.record_duration(environ["PATH_INFO"], clock() - started_at)
-        return head, body
-
-    def run_application(self, environ: Environ) -> tuple[str, Any]:
-        """Call the application and return the head and the body of its response."""
-        started: list[Any] = []
-        written: list[bytes] = []
-
-        def start_response(status: str, headers: list[tuple[str, str]], _: Any = None) -> Any:
-            started[:] = status, headers
-            return written.append
-
-        result = self.wsgi(environ, start_response)
-        chunks = iter(result)
-        first_chunk = next(chunks, b"")  # a generator calls start_response no earlier
-        status, headers = started
-        head = response_head(status, headers)
-        body = ClosingIterator(
-            chain(written, (first_chunk,), chunks), getattr(result, "close", None)
-        )
-
-        if environ["REQUEST_METHOD"] == "HEAD" or status.startswith(("204", "304")):
-            body.close()
-            return head, b""
-
-        if "\r\ncontent-length:" in head.lower():
-            return head, read_and_close(body)
-
-        if hasattr(result, "__len__") and len(result) <= 1:
-            content = read_and_close(body)
-            return f"{head}Content-Length: {len(content)}\r\n", content
-
-        return head, body
+        return response
 
     def record_duration(self, path: str, seconds: float) -> None:
         """Note a slow path, whose next request a thread handles, until it is quick again."""
@@ -224,25 +201,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         else:
             self.slow_paths.discard(path)
 
-    def stream_body(
-        self, connection: Connection, body: Iterator[bytes], is_chunked: bool, keep_alive: bool
-    ) -> None:
-        """Write a body as fast as the client reads it; called in a thread."""
-        last_bytes = b""
-        if is_chunked:
-            last_bytes = b"0\r\n\r\n"
-
-        try:
-            for chunk in filter(None, body):
-                data = chunk
-                if is_chunked:
-                    data = b"%x\r\n%b\r\n" % (len(chunk), chunk)
-                asyncio.run_coroutine_threadsafe(connection.write(data), self.loop).result()
-            self.loop.call_soon_threadsafe(connection.finish_stream, last_bytes, keep_alive)
-        except Exception as error:
-            if not isinstance(error, ConnectionError):
-                self.log.exception("unhandled exception in the response body")
-            self.loop.call_soon_threadsafe(connection.transport.abort)
-        finally:
-            if hasattr(body, "close"):
-                body.close()
+    def stream(self, connection: Connection, response: Response) -> None:
+        """Compute the rest of a body in a thread, where the context of its request continues."""
+        context = response.context or copy_context()
+        self.pool.submit(context.run, stream_rest, connection, response)

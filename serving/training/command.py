@@ -1,25 +1,18 @@
-"""The command line of train.py: train a model, measure it, write it with its model card."""
+"""The command line of train.py."""
 
 import argparse
 import csv
-import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from sklearn.utils import get_tags
-
-from serving.model.card import ClassInfo, FeatureInfo, ModelCard
 from serving.model.errors import InvalidInput, ModelError
-from serving.model.storage import save_model
-from serving.training.dataset import Dataset, TrainingData, digest_content
-from serving.training.evaluation import METRIC_NAMES, Evaluation, evaluate
-from serving.training.features import DataError, describe_feature, to_column
-from serving.training.report import describe_metrics, print_report
-
-MAX_REFERENCE_ROWS = 10
+from serving.training.dataset import Dataset, TrainingData
+from serving.training.evaluation import METRIC_NAMES, Evaluation
+from serving.training.features import DataError
+from serving.training.report import print_report
+from serving.training.training import train_model, write_model
 
 
 def train(
@@ -42,20 +35,17 @@ def train(
         register = import_register()
 
     try:
-        data = TrainingData(load_data())
-        evaluation = evaluate(data, build_estimator)
-        estimator = fit_served_estimator(data, build_estimator, coefficient_decimals)
-        classes = list_classes(estimator)
-        print_report(build_estimator(), data, evaluation, classes)
-        check_score(options, evaluation)
-        card = write_model(options.output, name, estimator, data, evaluation)
+        model = train_model(name, load_data(), build_estimator, coefficient_decimals)
+        print_report(model)
+        check_score(options, model.evaluation)
+        card = write_model(options.output, model)
     except (DataError, ModelError, InvalidInput) as error:
         sys.exit(f"refused: {error}; {options.output} is unchanged")
 
     card_path = options.output.with_suffix(".json")
     print(f"wrote {options.output} and {card_path.name}, version {card.sha256[:12]}")
     if options.held_out:
-        write_held_out(options.held_out, data, evaluation)
+        write_held_out(options.held_out, model.data, model.evaluation)
     if register:
         register(["register", options.register, "--model", str(options.output)])
 
@@ -103,28 +93,6 @@ def import_register() -> Callable[[list[str]], None]:
     return registry_main
 
 
-def fit_served_estimator(
-    data: TrainingData, build_estimator: Callable[[], Any], coefficient_decimals: int | None
-) -> Any:
-    """Return the estimator fitted on all rows."""
-    estimator = build_estimator().fit(data.X, data.y)
-
-    # Without the digits that depend on the processor, model.pkl has the same bytes on all of them.
-    if coefficient_decimals is not None:
-        estimator.coef_ = estimator.coef_.round(coefficient_decimals)
-        estimator.intercept_ = estimator.intercept_.round(coefficient_decimals)
-    return estimator
-
-
-def list_classes(estimator: Any) -> list[Any]:
-    """Return the classes of a classifier with one output, as Python values."""
-    classes = getattr(estimator, "classes_", None)
-    if not isinstance(classes, np.ndarray):
-        return []
-    values: list[Any] = classes.tolist()
-    return values
-
-
 def check_score(options: argparse.Namespace, evaluation: Evaluation) -> None:
     """Raise DataError if the model is worse than it has to be."""
     if options.min_score is None or evaluation.main_metric is None:
@@ -132,63 +100,6 @@ def check_score(options: argparse.Namespace, evaluation: Evaluation) -> None:
     if evaluation.lowest_score < options.min_score:
         metric = METRIC_NAMES[evaluation.main_metric]
         raise DataError(f"{metric} {evaluation.lowest_score:.3f} is below {options.min_score}")
-
-
-def write_model(
-    path: Path, name: str, estimator: Any, data: TrainingData, evaluation: Evaluation
-) -> ModelCard:
-    """Write the fitted estimator with its model card, and return the card."""
-    classes = list_classes(estimator)
-    held_out = evaluation.held_out_indices
-
-    return save_model(
-        path,
-        estimator,
-        name=name,
-        features=data.features,
-        classes=describe_classes(data, classes),
-        rows=len(data.rows),
-        metrics=describe_metrics(evaluation, classes),
-        data={
-            "source": data.dataset.source,
-            "sha256": digest(data.rows, data.y),
-            "held_out_sha256": digest(data.rows[held_out], evaluation.y_held_out),
-        },
-        reference=data.rows[choose_reference_rows(data, classes)],
-        task=get_tags(estimator).estimator_type,
-        input=data.input_kind,
-        prediction=describe_predictions(evaluation),
-    )
-
-
-def describe_classes(data: TrainingData, classes: list[Any]) -> list[ClassInfo]:
-    """Return the value, label and share of each class."""
-    described = []
-    for value in classes:
-        share = float((data.y == value).mean())
-        described.append(ClassInfo(value=value, label=data.label(value), share=share))
-    return described
-
-
-def describe_predictions(evaluation: Evaluation) -> FeatureInfo | None:
-    """Return the distribution of a regressor's predictions for rows that it had not seen."""
-    predictions = evaluation.cross_validated
-    if predictions is None or predictions.ndim > 1:
-        return None
-    return describe_feature(to_column("prediction", predictions), "number")
-
-
-def choose_reference_rows(data: TrainingData, classes: list[Any]) -> list[int]:
-    """Return the rows of the self-test: the first of each class, and one with a missing value."""
-    rows = list(range(min(3, len(data.rows))))
-    if classes and data.y is not None:
-        rows = [int(np.argmax(data.y == value)) for value in classes[:MAX_REFERENCE_ROWS]]
-
-    for row, values in enumerate(data.signature.to_values(data.rows)):
-        if None in values:
-            rows.append(row)
-            break
-    return list(dict.fromkeys(rows))
 
 
 def write_held_out(path: Path, data: TrainingData, evaluation: Evaluation) -> None:
@@ -207,8 +118,3 @@ def describe_value(data: TrainingData, value: Any) -> Any:
     if isinstance(value, list):
         return value
     return data.dataset.labels.get(value, value)
-
-
-def digest(*arrays: Any) -> str:
-    """Return the SHA-256 of the values of `arrays`."""
-    return hashlib.sha256(digest_content(*arrays)).hexdigest()

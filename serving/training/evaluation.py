@@ -162,3 +162,21 @@ def take(X: Any, rows: Array) -> Any:
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows]
+
+
+def describe_metrics(evaluation: Evaluation, classes: list[Any]) -> dict[str, Any]:
+    """Return the metrics of the model card."""
+    if evaluation.main_metric is None:
+        return {}
+
+    cross_validation: dict[str, Any] = {}
+    for key, values in evaluation.fold_metrics.items():
+        cross_validation[key] = float(values.mean())
+    folds = evaluation.fold_metrics[evaluation.main_metric]
+    cross_validation |= {"std": float(folds.std()), "folds": folds.tolist()}
+
+    held_out: dict[str, Any] = dict(evaluation.held_out_metrics)
+    held_out["rows"] = len(evaluation.y_held_out)
+    if classes:
+        held_out["confusion_matrix"] = evaluation.confusion(classes)
+    return {"cross_validation": cross_validation, "held_out": held_out}

@@ -1,18 +1,17 @@
-"""What training tells: the report on the terminal, and the metrics of the model card."""
+"""The report of a training on the terminal."""
 
-from typing import Any
-
-from serving.training.dataset import TrainingData
-from serving.training.evaluation import METRIC_NAMES, Evaluation
+from serving.training.evaluation import METRIC_NAMES
+from serving.training.training import TrainedModel
 
 MAX_PRINTED_CLASSES = 20
 
 
-def print_report(
-    estimator: Any, data: TrainingData, evaluation: Evaluation, classes: list[Any]
-) -> None:
+def print_report(model: TrainedModel) -> None:
     """Print the data, the metrics and, of a classifier, the confusion matrix."""
-    name = " ".join(str(estimator).split())
+    data = model.data
+    evaluation = model.evaluation
+    classes = model.classes
+    name = " ".join(str(model.estimator).split())
     description = f"{name} on {len(data.rows)} rows of {len(data.features)} features"
     if classes:
         description += f", {len(classes)} classes"
@@ -32,21 +31,3 @@ def print_report(
         for value, counts in zip(classes, evaluation.confusion(classes), strict=True):
             columns = " ".join(f"{count:4d}" for count in counts)
             print(f"    {data.label(value):>12} {columns}")
-
-
-def describe_metrics(evaluation: Evaluation, classes: list[Any]) -> dict[str, Any]:
-    """Return the metrics of the model card."""
-    if evaluation.main_metric is None:
-        return {}
-
-    cross_validation: dict[str, Any] = {}
-    for key, values in evaluation.fold_metrics.items():
-        cross_validation[key] = float(values.mean())
-    folds = evaluation.fold_metrics[evaluation.main_metric]
-    cross_validation |= {"std": float(folds.std()), "folds": folds.tolist()}
-
-    held_out: dict[str, Any] = dict(evaluation.held_out_metrics)
-    held_out["rows"] = len(evaluation.y_held_out)
-    if classes:
-        held_out["confusion_matrix"] = evaluation.confusion(classes)
-    return {"cross_validation": cross_validation, "held_out": held_out}

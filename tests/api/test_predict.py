@@ -9,8 +9,8 @@ from sklearn.datasets import load_iris
 from helpers import (
     EXAMPLE_REQUEST,
     JSON,
+    MODEL_FILE,
     NAMES,
-    ROOT,
     SETOSA,
     VERSION,
     VIRGINICA,
@@ -31,7 +31,7 @@ def test_example_request_predicts_setosa(call):
 def test_predictions_equal_estimator(call):
     """Predictions and probabilities of many rows are the estimator's own."""
     rows = load_iris().data
-    estimator = joblib.load(ROOT / "model.pkl")
+    estimator = joblib.load(MODEL_FILE)
     answer = predict(call, features=rows.tolist(), outputs=["probability"])
     assert answer.status == 200
     assert answer.json["prediction"] == estimator.predict(rows).tolist()
@@ -51,7 +51,7 @@ def test_predict_accepts_names_in_any_order(call, order):
 def test_predict_adds_requested_outputs(call):
     """`outputs` adds label and probability to the response."""
     answer = predict(call, features=[SETOSA, VIRGINICA], outputs=["label", "probability"])
-    probability = joblib.load(ROOT / "model.pkl").predict_proba([SETOSA, VIRGINICA])
+    probability = joblib.load(MODEL_FILE).predict_proba([SETOSA, VIRGINICA])
     assert list(answer.json) == ["prediction", "label", "probability"]
     assert answer.json["label"] == ["setosa", "virginica"]
     np.testing.assert_allclose(answer.json["probability"], probability, rtol=1e-12)

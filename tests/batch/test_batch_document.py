@@ -26,7 +26,7 @@ def test_documented_commands_run_in_order(tmp_path):
         commands.append(command.replace("dask scheduler", f"dask scheduler --port {port}"))
 
     wait = f"until (: </dev/tcp/localhost/{port}) 2>/dev/null; do sleep 0.1; done"
-    environ = environment(HOME=str(tmp_path.parent))
+    environ = environment(tmp_path, HOME=str(tmp_path.parent))
     outputs = run_commands(commands, tmp_path, environ, {"dask scheduler": wait})
 
     for (command, printed), output in zip(documented, outputs, strict=True):

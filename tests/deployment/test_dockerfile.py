@@ -16,6 +16,13 @@ def test_base_image_is_pinned_once():
     assert all(re.fullmatch(r"(python|build) AS [a-z-]+", stage) for stage in others)
 
 
+def test_system_packages_are_in_every_image():
+    """Packages of Debian are installed in the stage that all others start from, if any is named."""
+    base = (ROOT / "Dockerfile").read_text().partition("\nFROM python")[0]
+    assert "\nARG SYSTEM_PACKAGES=" in base
+    assert 'RUN test -z "$SYSTEM_PACKAGES" ||' in base
+
+
 def test_image_starts_gunicorn_without_shell():
     """The image starts gunicorn in exec form, as `make run` does."""
     assert instructions("CMD")[-1] == '["gunicorn", "app:app"]'

@@ -3,7 +3,7 @@
 import re
 
 from helpers import ROOT
-from manifests import PROJECT
+from manifests import MAKEFILE, PROJECT
 
 GROUPS = PROJECT["dependency-groups"]
 
@@ -36,6 +36,7 @@ def test_locks_hold_declared_packages():
     registry = pinned_versions("registry.txt")
     registry_dev = pinned_versions("registry-dev.txt")
     assert package_names(PROJECT["project"]["dependencies"]) <= serving.keys()
+    assert package_names(GROUPS["model"]) <= serving.keys()
     assert set(GROUPS["dev"]) <= pinned_versions("dev.txt").keys()
     assert package_names(GROUPS["registry"]) <= registry.keys()
     assert package_names(GROUPS["registry-dev"]) <= registry_dev.keys()
@@ -67,10 +68,20 @@ def test_locks_name_no_index():
         assert "make lock" in text
 
 
+def test_model_group_is_in_every_lock_of_the_service():
+    """`make lock` adds what the estimator needs to each lock of a program that loads the model."""
+    lines = re.findall(r"^\t(\$\(LOCK.*) --output-file (\S+)", MAKEFILE, re.MULTILINE)
+    assert ("$(LOCK_SERVING)", "requirements.txt") in lines
+    assert [lock for command, lock in lines if command == "$(LOCK)"] == ["requirements/clients.txt"]
+    assert "\nLOCK_SERVING = $(LOCK) pyproject.toml --group model\n" in MAKEFILE
+
+
 def test_service_installs_no_tools():
     """What serves contains no tool, no package of the batch, and at most 20 packages."""
-    serving = pinned_versions("requirements.txt").keys()
+    serving = pinned_versions("requirements.txt").keys() - package_names(GROUPS["model"])
     assert not serving & set(GROUPS["dev"])
-    assert not serving & (set(GROUPS["batch"]) - {"threadpoolctl"})  # scikit-learn needs that one
-    assert not serving & {"pandas", "mlflow-skinny", "boto3", "pip", "setuptools"}
-    assert len(serving) <= 20
+    # scikit-learn needs threadpoolctl.
+    assert not serving & (set(GROUPS["batch"]) - {"threadpoolctl"})
+    if not GROUPS["model"]:  # whose packages depend on others
+        assert not serving & {"pandas", "mlflow-skinny", "boto3", "pip", "setuptools"}
+        assert len(serving) <= 20

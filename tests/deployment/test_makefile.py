@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -80,17 +81,41 @@ def test_image_uses_engine_that_answers(deployment_copy, bare_path):
     assert "docker build  --tag flask-ml-model ." in result.stdout.splitlines()
 
 
-def test_failed_openapi_leaves_old_file(deployment_copy):
-    """If the application does not start, `make openapi` keeps the old document."""
+FAILING_APP = """
+from flask import Flask
+
+app = Flask(__name__)
+
+
+@app.get("/openapi.json")
+def fail():
+    return {"error": "it failed"}, 500
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "reason"),
+    [
+        ("raise SystemExit('no model')", "no model"),
+        (FAILING_APP, "it failed"),
+        ("app = None", "NoneType"),
+    ],
+    ids=["does not start", "responds with an error", "is no application"],
+)
+def test_failed_openapi_leaves_old_file(deployment_copy, app, reason):
+    """If the application has no document, `make openapi` fails and keeps the old one."""
     (deployment_copy / ".venv/bin").mkdir(parents=True)
-    write_program(deployment_copy / ".venv/bin/python", "exit 1")
+    write_program(deployment_copy / ".venv/bin/python", f'exec {sys.executable} "$@"')
+    (deployment_copy / "app.py").write_text(app)
     (deployment_copy / "requirements.txt").touch()
     (deployment_copy / ".venv/serving").touch()
     (deployment_copy / "docs").mkdir()
     document = deployment_copy / "docs/openapi.json"
     document.write_text("{}")
 
-    assert make(deployment_copy, "openapi").returncode == 2
+    result = make(deployment_copy, "openapi")
+    assert result.returncode == 2
+    assert reason in result.stderr
     assert [path.name for path in document.parent.iterdir()] == ["openapi.json"]
     assert document.read_text() == "{}"
 

@@ -8,7 +8,7 @@ import msgspec
 import peers
 import variants
 from documentation import DOCUMENTS, flat_text, table
-from helpers import ROOT
+from helpers import MODEL_FILE
 from manifests import container_variable, rendered_object, service_container
 
 BENCHMARKS = DOCUMENTS["benchmarks.md"]
@@ -16,7 +16,7 @@ BENCHMARKS = DOCUMENTS["benchmarks.md"]
 
 def test_accuracy_matches_card():
     """The accuracies are those of the model card."""
-    metrics = msgspec.json.decode((ROOT / "model.json").read_bytes())["metrics"]
+    metrics = msgspec.json.decode(MODEL_FILE.with_suffix(".json").read_bytes())["metrics"]
     rows = table("benchmarks.md", "Service and batch")
     [measured] = [result for _, result, command in rows if command == "`make train`"]
     cross_validated = metrics["cross_validation"]["accuracy"]

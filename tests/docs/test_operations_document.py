@@ -59,7 +59,7 @@ def test_client_limits_match_server():
     settings = gunicorn_settings()
     mib = MAX_BUFFERED_BYTES // 2**20
     assert f"{settings['worker_connections']} clients a worker and {mib} MiB" in OPERATIONS
-    assert f"A request has {settings['timeout']} s to arrive" in OPERATIONS
+    assert f"A client that is silent for {settings['timeout']} s" in OPERATIONS
 
     kib = MAX_INLINE_BODY_BYTES // 1024
     milliseconds = SLOW_REQUEST_SECONDS * 1000

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from sklearn.datasets import load_iris
 
-from helpers import ROOT, card_fields
+from helpers import MODEL_FILE, card_fields
 from serving.model.storage import load_model, save_model
 
 
@@ -24,7 +24,7 @@ def save_and_load(tmp_path):
 
 @pytest.fixture
 def model_path(tmp_path):
-    """Return the path of a copy of the committed model.pkl, with model.json beside it."""
-    for name in ("model.pkl", "model.json"):
-        shutil.copy(ROOT / name, tmp_path)
+    """Return the path of a copy of a model, with its card beside it."""
+    for path in (MODEL_FILE, MODEL_FILE.with_suffix(".json")):
+        shutil.copy(path, tmp_path)
     return tmp_path / "model.pkl"

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from helpers import ROOT, card_fields
+from helpers import MODEL_FILE, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
 from serving.model.storage import load_model, save_model
@@ -96,7 +96,7 @@ def test_load_rejects_other_scikit_learn_without_card(tmp_path):
     """Without a card the version in the pickle itself is checked."""
     # scikit-learn writes its version into each pickle.
     other_version = re.sub("[0-9]", "0", sklearn.__version__)
-    content = (ROOT / "model.pkl").read_bytes()
+    content = (MODEL_FILE).read_bytes()
     path = tmp_path / "model.pkl"
     path.write_bytes(content.replace(sklearn.__version__.encode(), other_version.encode()))
     message = f"trained with scikit-learn {other_version}, .* is installed"

@@ -10,8 +10,8 @@ from sklearn.datasets import load_iris
 from helpers import (
     EXAMPLE_REQUEST,
     JSON,
+    MODEL_FILE,
     NAMES,
-    ROOT,
     SETOSA,
     VERSION,
     VIRGINICA,
@@ -62,7 +62,7 @@ def test_rejected_rows_are_not_counted(call):
 def test_reference_is_exposed(call):
     """The reference of the model card is among the metrics."""
     samples = scrape(call)
-    card = msgspec.json.decode((ROOT / "model.json").read_bytes())
+    card = msgspec.json.decode(MODEL_FILE.with_suffix(".json").read_bytes())
     assert samples["model_info", VERSION, "iris"] == 1
     assert samples["model_reference_rows", VERSION] == card["rows"] == 150
     assert (

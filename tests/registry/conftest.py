@@ -173,6 +173,7 @@ class Clone:
             command,
             cwd=self.directory,
             env=environment(
+                self.directory,
                 PATH=f"{BIN}:/usr/bin:/bin",
                 HOME=str(self.directory.parent),
                 DVC_GLOBAL_CONFIG_DIR=str(self.directory.parent),

@@ -1,9 +1,13 @@
 """DVC in a fresh clone: the lock is up to date, the stage is reproduced, versions are compared."""
 
 import json
+import os
+import subprocess
+import sys
 
 import msgspec
 import pytest
+import yaml
 
 from helpers import ROOT, git
 from registries import change_training
@@ -67,3 +71,19 @@ def test_change_is_compared_with_last_commit(working_clone):
         assert sum(row["actual"] == row["predicted"] for row in rows) == n_correct
     working_clone.dvc("plots", "show")
     assert "Rows held out" in (directory / "dvc_plots/index.html").read_text()
+
+
+def test_dvc_depends_on_training_alone():
+    """The dependencies in dvc.yaml are what train.py imports or may import for another model."""
+    program = (
+        "import sys, train; "
+        "print(*(module.__file__ for name, module in sys.modules.items() "
+        "if name.partition('.')[0] in ('train', 'serving')))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = {os.path.relpath(path, ROOT) for path in result.stdout.split()}
+    imported = {path for path in imported if not path.endswith("__init__.py")}
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]
+    assert set(stage["deps"]) == imported | {"serving/model/transformers.py"}

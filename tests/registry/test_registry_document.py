@@ -43,6 +43,7 @@ def walkthrough(clone):
         commands.append(command.replace("localhost:5000", f"localhost:{port}"))
 
     environ = environment(
+        clone,
         PATH=f"{BIN}:/usr/bin:/bin",
         PORT=port,
         HOME=str(clone.parent),

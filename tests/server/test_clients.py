@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import sys
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,17 @@ from helpers import (
 )
 from serving.server.body_buffer import MAX_BUFFERED_BYTES
 
-APPS = Path(__file__).parent / "apps"
+
+@pytest.fixture
+def hold_file(tmp_path):
+    """Return the path of a file that a request to /hold waits for."""
+    return tmp_path / "hold"
+
+
+@pytest.fixture
+def holding(start_app, hold_file):
+    """Return a service with the view /hold."""
+    return start_app("holding_app:app", HOLD_FILE=str(hold_file))
 
 
 def descriptors(service):
@@ -28,9 +37,8 @@ def descriptors(service):
     return len(list(Path(f"/proc/{worker}/fd").iterdir()))
 
 
-def test_slow_clients_delay_nobody(serve):
+def test_slow_clients_delay_nobody(service):
     """Idle and slow clients do not delay other clients."""
-    service = serve(WEB_CONCURRENCY="1")
     idle = [RawConnection(service.address) for _ in range(500)]
     slow = [half_sent(service.address) for _ in range(200)]
     for _ in range(50):
@@ -47,26 +55,24 @@ def test_slow_clients_delay_nobody(serve):
 
 
 @pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
-def test_slow_requests_do_not_delay_probes(serve, checkout, sent):
+def test_slow_requests_do_not_delay_probes(holding, hold_file, sent):
     """Slow paths and long bodies are handled in threads."""
-    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
-    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
+    service = holding
     if sent == b"{}":  # once it took its time, it is known to
         assert service.call("POST", "/hold", sent, JSON).status == 200
-    (checkout / "hold").touch()
+    hold_file.touch()
     data = (POST % len(sent)).replace(b"/predict", b"/hold") + b"\r\n" + sent
     clients = [RawConnection(service.address, data) for _ in range(3)]
     for path in ("/healthz", "/readyz") * 5:
         assert service.call("GET", path).status == 200
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
-    (checkout / "hold").unlink()
+    hold_file.unlink()
     assert [client.answer()[0] for client in clients] == [200] * 3
 
 
-def test_quick_path_returns_to_loop(serve, checkout):
+def test_quick_path_returns_to_loop(holding, hold_file):
     """A path that is quick again is handled in the loop."""
-    command = [sys.executable, "-m", "gunicorn", "holding_app:app"]
-    service = serve(checkout, command, WEB_CONCURRENCY="1", PYTHONPATH=str(APPS))
+    service = holding
     [worker] = service.workers()
     threads = lambda: len(list(Path(f"/proc/{worker}/task").iterdir()))  # noqa: E731
     quick = b"%200d" % 1
@@ -76,7 +82,7 @@ def test_quick_path_returns_to_loop(serve, checkout):
     service.call("POST", "/hold", b"{}", JSON)
     service.call("POST", "/hold", quick, JSON)
     assert threads() == 2
-    (checkout / "hold").touch()
+    hold_file.touch()
     asking = RawConnection(
         service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick
     )
@@ -84,13 +90,12 @@ def test_quick_path_returns_to_loop(serve, checkout):
     probing.socket.settimeout(0.5)
     with pytest.raises(TimeoutError):  # the loop itself is at it
         probing.answer()
-    (checkout / "hold").unlink()
+    hold_file.unlink()
     assert asking.answer()[0] == 200
 
 
-def test_lost_clients_leave_no_descriptors(serve):
+def test_lost_clients_leave_no_descriptors(service):
     """Clients that disconnect at any point leave no open descriptor."""
-    service = serve(WEB_CONCURRENCY="1")
     before = descriptors(service)
     long = msgspec.json.encode({"features": [SETOSA] * 5000})
     for data in (b"", ONE[:20], ONE[:-5], ONE, ONE * 50, POST % len(long) + b"\r\n" + long):
@@ -105,9 +110,8 @@ def test_lost_clients_leave_no_descriptors(serve):
     assert "ERROR" not in service.log
 
 
-def test_unread_responses_are_bounded(serve):
+def test_unread_responses_are_bounded(service):
     """Responses to a client that does not read take bounded memory."""
-    service = serve(WEB_CONCURRENCY="1")
 
     def service_memory():
         resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
@@ -137,7 +141,7 @@ def test_incomplete_request_times_out(serve):
     assert idle.ended() and silent.ended()
     status, headers, body = half.answer()
     assert (status, headers["connection"]) == (408, "close")
-    assert msgspec.json.decode(body) == {"error": "Expected the whole request within 2 s"}
+    assert msgspec.json.decode(body) == {"error": "Expected the rest of the request within 2 s"}
     assert half.ended()
 
 
@@ -155,9 +159,8 @@ def test_excess_clients_receive_503(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
-def test_waiting_bodies_are_bounded_together(serve):
+def test_waiting_bodies_are_bounded_together(service):
     """The bodies of all clients together are bounded."""
-    service = serve(WEB_CONCURRENCY="1")
 
     def memory():
         resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]

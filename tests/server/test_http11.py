@@ -13,10 +13,9 @@ from helpers import (
     SETOSA,
 )
 from serving.server.environ import cgi_variable_name
-from serving.server.request_reader import (
-    MAX_HEADER_BYTES,
-    MAX_HEADER_FIELDS,
-)
+from serving.server.request_reader import MAX_HEADER_BYTES
+
+MAX_HEADER_FIELDS = 100  # gunicorn's default
 
 
 def test_connection_is_kept_alive(service):
@@ -85,8 +84,8 @@ KEEP_ALIVE_CASES = {
     ),
     "an upgrade, as Java asks": (
         ONE.replace(b"\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n", 1),
-        False,
-        "close",
+        True,
+        None,
     ),
 }
 
@@ -149,7 +148,6 @@ def test_valid_request_before_malformed_is_answered(service):
 @pytest.mark.parametrize(
     "endless",
     [
-        b"GET /" + b"x" * 2 * MAX_HEADER_BYTES,
         b"GET / HTTP/1.1\r\nX: " + b"x" * 2 * MAX_HEADER_BYTES,
         b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * MAX_HEADER_BYTES,
         b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: x\r\n" % i for i in range(MAX_HEADER_FIELDS + 2)),

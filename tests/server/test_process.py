@@ -16,6 +16,7 @@ from helpers import (
     EXAMPLE_REQUEST,
     EXAMPLE_RESPONSE,
     JSON,
+    MODEL_FILE,
     PROGRAM,
     ROOT,
     Call,
@@ -39,7 +40,7 @@ BAD_MODELS = {
         "No such file or directory; `python train.py` writes one",
     ),
     "cut off": (
-        rewrite((ROOT / "model.pkl").read_bytes()[:500]),
+        rewrite((MODEL_FILE).read_bytes()[:500]),
         "cannot be loaded as a model: ",
     ),
     "text": (
@@ -162,7 +163,7 @@ def test_sagemaker_model_precedes_default(monkeypatch):
 
 def assert_refuses(cwd, command, begins, contains, **names):
     done = subprocess.run(
-        command, cwd=cwd, env=environment(**names), capture_output=True, text=True, timeout=60
+        command, cwd=cwd, env=environment(cwd, **names), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     [line] = done.stderr.strip().splitlines()
@@ -188,7 +189,7 @@ def test_read_only_directory_suffices(serve, checkout):
     service.stop()
     assert not re.search("ERROR|WARNING|[Cc]ontrol socket", service.log)
     assert sorted(path.name for path in checkout.iterdir() if path.name != "__pycache__") == sorted(
-        PROGRAM
+        [*PROGRAM, "model.json", "model.pkl"]
     )
 
 
@@ -239,9 +240,8 @@ def chunks(size):
     yield b" " * (size - len(EXAMPLE_REQUEST))
 
 
-def test_chunked_body_has_limit(serve):
+def test_chunked_body_has_limit(service):
     """A chunked body is read up to the limit, and answered 413 beyond it."""
-    service = serve()
     limit = Settings().max_body_bytes
     answer = service.call("POST", "/predict", chunks(limit), JSON)
     assert (answer.status, answer.body) == (200, EXAMPLE_RESPONSE)
@@ -253,9 +253,8 @@ def test_chunked_body_has_limit(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
-def test_missing_body_blocks_nobody(serve):
+def test_missing_body_blocks_nobody(service):
     """A body that never arrives does not block other clients."""
-    service = serve(WEB_CONCURRENCY="1")
     halves = [half_sent(service.address) for _ in range(3)]
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     for connection in halves:

@@ -13,11 +13,11 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
-from helpers import JSON, ROOT, card_fields, free_port, in_process, scrape, wait_until
+from helpers import JSON, MODEL_FILE, card_fields, free_port, in_process, scrape, wait_until
 from serving.model.storage import load_model, save_model, write_files_atomically
 
 X, y = load_iris(return_X_y=True)
-OLD = load_model(ROOT / "model.pkl")
+OLD = load_model(MODEL_FILE)
 # The other model predicts another class for each of these rows, so a response shows its model.
 ROWS = X[y == 0]
 BODY = msgspec.json.encode({"features": ROWS.tolist()})
@@ -30,7 +30,7 @@ def pairs(tmp_path_factory):
     other = LogisticRegression(max_iter=500).fit(X, np.roll(y, 50))
     save_model(directory / "model.pkl", other, reference=X[::50], **card_fields(other))
     found = {}
-    for path in (ROOT / "model.pkl", directory / "model.pkl"):
+    for path in (MODEL_FILE, directory / "model.pkl"):
         model = load_model(path)
         files = {file.name: file.read_bytes() for file in (path, path.with_suffix(".json"))}
         found[model.version] = files, model.predict(ROWS).tolist()

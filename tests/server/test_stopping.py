@@ -3,8 +3,6 @@
 import signal
 from pathlib import Path
 
-import pytest
-
 from connections import ONE, RawConnection
 from helpers import (
     EXAMPLE_REQUEST,
@@ -15,25 +13,30 @@ from helpers import (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_stopping_worker_ends_connections(serve, number):
+def test_stopping_worker_ends_connections(serve):
     """A stopping worker answers requests, announces the end, and closes idle connections."""
-    service = serve(WEB_CONCURRENCY="1")
-    idle = RawConnection(service.address, ONE)
-    asking = RawConnection(service.address, ONE)
-    assert idle.answer()[2] == asking.answer()[2] == EXAMPLE_RESPONSE
-    service.process.send_signal(number)
-    # Each request is answered; the first response after the signal announces the end.
-    headers = {}
-    while headers.get("connection") != "close":
-        asking.send(ONE)
-        status, headers, body = asking.answer()
-        assert (status, body) == (200, EXAMPLE_RESPONSE)
-    assert asking.ended() and idle.ended()
-    idle.close()
-    asking.close()
-    if number == signal.SIGHUP:
-        assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    # Both at once: each waits until its idle connections are closed.
+    idle_clients = []
+    services = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        service = serve(WEB_CONCURRENCY="1")
+        idle = RawConnection(service.address, ONE)
+        client = RawConnection(service.address, ONE)
+        assert idle.answer()[2] == client.answer()[2] == EXAMPLE_RESPONSE
+        service.process.send_signal(number)
+        idle_clients += [idle, client]
+        services[number] = service
+
+        # Each request is answered; the first response after the signal announces the end.
+        headers = {}
+        while headers.get("connection") != "close":
+            client.send(ONE)
+            status, headers, body = client.answer()
+            assert (status, body) == (200, EXAMPLE_RESPONSE)
+
+    assert all(client.ended() for client in idle_clients)
+    reloaded = services[signal.SIGHUP]
+    assert reloaded.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
 def test_sighup_loses_no_request(serve):

@@ -1,9 +1,16 @@
 """WSGI applications with unusual responses; `checked` runs under the reference validator."""
 
 import itertools
+import json
+import os
 import sys
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from wsgiref.validate import validator
+
+LARGE_BYTES = 8 * 2**20
+TEXT = ("Content-Type", "text/plain")
 
 
 class Telemetry:
@@ -13,26 +20,57 @@ class Telemetry:
         """Count nothing."""
 
 
-def application(environ, start_response):
-    path = environ["PATH_INFO"]
-    if path == "/broken":
-        raise ZeroDivisionError
-    if path == "/split":
-        start_response("200 OK", [("Content-Type", "text/plain"), ("X", "a\nb: c")])
-        return [b"x"]
-    write = start_response("200 OK", [("Content-Type", "text/plain")])
-    if path == "/write":
-        write(b"one")
-        return [b"two"]
-    if path == "/echo":
-        return [environ["wsgi.input"].read(9), environ["wsgi.input"].read(9)]
-    if path == "/stream":
-        return pieces(3)
-    if path == "/cut":
-        return itertools.chain(pieces(2), failing())
-    if path == "/endless":
-        return pieces(10**9)
-    return [b"plain"]
+def broken(environ, start_response):
+    raise ZeroDivisionError
+
+
+def leave(environ, start_response):
+    sys.exit("the view ends")
+
+
+def answer(*chunks, headers=(TEXT,)):
+    """Return an application with one response."""
+
+    def respond(environ, start_response):
+        start_response("200 OK", list(headers))
+        return list(chunks)
+
+    return respond
+
+
+def write(environ, start_response):
+    start_response("200 OK", [TEXT])(b"one")
+    return [b"two"]
+
+
+def echo(environ, start_response):
+    start_response("200 OK", [TEXT])
+    return [environ["wsgi.input"].read(9), environ["wsgi.input"].read(9)]
+
+
+def show_environ(environ, start_response):
+    """Respond with the texts of the environ, and with the body."""
+    start_response("200 OK", [TEXT])
+    texts = {name: value for name, value in environ.items() if isinstance(value, str)}
+    body = environ["wsgi.input"].read().decode("latin-1")
+    return [json.dumps(texts | {"body": body}).encode()]
+
+
+def stream(chunks, headers=(TEXT,)):
+    """Return an application that sends what `chunks()` yields."""
+
+    def respond(environ, start_response):
+        start_response("200 OK", list(headers))
+        return chunks()
+
+    return respond
+
+
+def held_pieces():
+    """Yield one piece; end once HOLD_FILE is gone."""
+    yield b"first"
+    while Path(os.environ["HOLD_FILE"]).exists():
+        time.sleep(0.001)
 
 
 def pieces(n):
@@ -49,11 +87,34 @@ def failing():
     raise ZeroDivisionError
 
 
-def valid(environ, start_response):
-    return validator(application)(environ, start_response)
+FIVE_BYTES = (("Content-Length", "5"),)
+APPLICATIONS = {
+    "/broken": broken,
+    "/exit": leave,
+    "/split": answer(b"x", headers=[TEXT, ("X", "a\nb: c")]),
+    "/cyrillic": answer(b"x", headers=[TEXT, ("X", "\u0444")]),
+    "/dated": answer(b"x", headers=[TEXT, ("Date", "Mon, 01 Jan 2024 00:00:00 GMT")]),
+    "/large": answer(b"x" * LARGE_BYTES, headers=[TEXT, ("Content-Length", str(LARGE_BYTES))]),
+    "/short": answer(b"abc", b"d", headers=FIVE_BYTES),
+    "/long": answer(b"abc", b"defgh", headers=FIVE_BYTES),
+    "/write": write,
+    "/echo": echo,
+    "/environ": show_environ,
+    "/held": stream(held_pieces),
+    "/stream": stream(lambda: pieces(3)),
+    "/cut": stream(lambda: itertools.chain(pieces(2), failing())),
+    "/endless": stream(lambda: pieces(10**9)),
+}
+plain = answer(b"plain")
 
 
-app = application
+def app(environ, start_response):
+    return APPLICATIONS.get(environ["PATH_INFO"], plain)(environ, start_response)
+
+
+def checked(environ, start_response):
+    return validator(app)(environ, start_response)
+
+
 app.extensions = {"service": SimpleNamespace(telemetry=Telemetry())}
-checked = valid
 checked.extensions = app.extensions

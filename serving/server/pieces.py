@@ -1,0 +1,73 @@
+"""The pieces in which received data is parsed: a request ends only where a piece ends.
+
+So nothing is parsed before it may be answered, and the bytes of a request are counted from its
+first one.
+"""
+
+import re
+
+MAX_METHOD_BYTES = 32
+EMPTY_LINE = b"\r\n\r\n"  # ends a head, and a chunked body with its trailers
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class PieceCutter:
+    """Finds the next empty line, which may begin in one read of the socket and end in the next."""
+
+    def __init__(self) -> None:
+        self.tail = b""  # what precedes the next piece, up to three bytes
+
+    def reset(self) -> None:
+        """Forget what precedes the next piece."""
+        self.tail = b""
+
+    def end_of_piece(self, data: bytes, start: int, max_bytes: int) -> int:
+        """Return the end of the first empty line after `start`, of the data, or of `max_bytes`."""
+        end = self.end_of_empty_line(data, start)
+        if 0 < end <= start + max_bytes:
+            self.tail = b""
+            return end
+
+        end = min(len(data), start + max_bytes)
+        self.tail = (self.tail + data[max(start, end - 3) : end])[-3:]
+        return end
+
+    def end_of_empty_line(self, data: bytes, start: int) -> int:
+        """Return the end of the first empty line after `start`, or 0."""
+        if self.tail:
+            overlap = self.tail + data[start : start + 3]
+            found = overlap.find(EMPTY_LINE)
+            if found >= 0:
+                return start + found + len(EMPTY_LINE) - len(self.tail)
+
+        found = data.find(EMPTY_LINE, start)
+        if found < 0:
+            return 0
+        return found + len(EMPTY_LINE)
+
+
+def skip_line_breaks(data: bytes, start: int) -> int:
+    """Return the start of the next request, before which a client may send line breaks."""
+    while data[start : start + 1] in (b"\r", b"\n"):
+        start += 1
+    return start
+
+
+def is_method_incomplete(data: bytes, start: int) -> bool:
+    """Return whether a method begins at `start` and may go on in the data to come.
+
+    The parser receives the whole method, so that an unknown one is told from what is not HTTP.
+    """
+    if data.find(b" ", start, start + MAX_METHOD_BYTES) >= 0:
+        return False
+
+    method = data[start : start + MAX_METHOD_BYTES]
+    if len(method) == MAX_METHOD_BYTES:
+        return False
+    return not method or TOKEN.fullmatch(method) is not None
+
+
+def begins_with_method(data: bytes, start: int) -> bool:
+    """Return whether there is the form of a method at `start`."""
+    match = TOKEN.match(data, start)
+    return match is not None and data[match.end() : match.end() + 1] == b" "
