@@ -1,29 +1,20 @@
-"""Models of any kind for tests: trained by the command of train.py, and served."""
-
-import sys
+"""Services with models of many kinds and sizes, for the tests of the monitoring."""
 
 import numpy as np
-import pytest
 
 from app import create_app
 from helpers import in_process
 from serving.model.card import ClassInfo, FeatureInfo
 from serving.model.storage import save_model
-from serving.training.command import train
 from serving.training.dataset import Dataset
-
-
-def train_model(path, X, y, build_estimator, **dataset_fields):
-    """Write a model, with its model card beside it, as train.py does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py"])
-        train("test", lambda: Dataset(X=X, y=y, **dataset_fields), build_estimator, output=path)
+from serving.training.training import train_model, write_model
 
 
 def train_app(directory, X, y, build_estimator, **dataset_fields):
-    """Return a service with a trained model."""
+    """Return a service with a model that was trained on these rows."""
     path = directory / "model.pkl"
-    train_model(path, X, y, build_estimator, **dataset_fields)
+    dataset = Dataset(X=X, y=y, **dataset_fields)
+    write_model(path, train_model("test", dataset, build_estimator))
     return create_app(MODEL_PATH=str(path))
 
 

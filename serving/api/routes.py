@@ -61,7 +61,7 @@ class FeedbackResponse(ResponseBody):
 @blueprint.post("/feedback")
 @describe("Model", decoder=FeedbackDecoder, response=FeedbackResponse)
 def feedback() -> Response:
-    """Record predictions with their true classes or numbers."""
+    """Record predictions with their true values."""
     service = current_service()
     prediction, actual = service.decoder(FeedbackDecoder).decode(read_body())
     check_row_limit(len(actual), "$.actual")

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier
 
+from app import create_app
 from helpers import JSON, predict, scrape
 from serving.api.service import service_of
 from trained_models import caller, train_app
@@ -43,7 +44,7 @@ def build_estimator():
 def app(tmp_path_factory):
     """Return a service whose model was trained on rows of each type."""
     rows = draw_rows(0, N_TRAINING_ROWS)
-    target = np.array([row[5] > 0 for row in rows])
+    target = np.array([row[1] for row in rows])
     X = np.array(rows, dtype=object)
     directory = tmp_path_factory.mktemp("types")
     app = train_app(directory, X, target, build_estimator, feature_names=NAMES)
@@ -54,10 +55,7 @@ def app(tmp_path_factory):
 
 def drifting_features(app, rows):
     """Return the names of the features that `rows` drift in, in a service that had no row."""
-    from app import create_app
-
-    fresh = create_app(service_of(app).settings)
-    call = caller(fresh)
+    call = caller(create_app(service_of(app).settings))
     assert predict(call, features=rows).status == 200
     report = call("GET", "/drift").json
     assert report["rows"] == len(rows)
@@ -82,7 +80,7 @@ def test_one_sex_is_drifting(app, column, sex):
 
 
 def test_new_category_is_drifting(app):
-    """A category that training had not, in one row of ten, is drifting, and is counted as unseen."""
+    """A category that training had not, in one row of ten, is drifting, and counted as unseen."""
     rows = draw_rows(3, N_ROWS)
     for row in rows[::10]:
         row[3] = "Anvers"

@@ -6,33 +6,26 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
-from sklearn.linear_model import LinearRegression
 
 from app import create_app
+from fixture_models import model_file
 from helpers import JSON, assert_json, predict, scrape
 from serving.api.service import service_of
 from serving.monitoring.drift import chi2_bound
-from trained_models import caller, train_model
+from trained_models import caller
 
-X, y = load_diabetes(return_X_y=True, scaled=False)
+X = load_diabetes().data
 N_COLUMNS = X.shape[1] + 1  # the features and the prediction
 
 
-@pytest.fixture(scope="module")
-def model_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("regressor") / "model.pkl"
-    train_model(path, X, y, LinearRegression)
-    return path
+@pytest.fixture
+def card():
+    return msgspec.json.decode(model_file("diabetes").with_suffix(".json").read_bytes())
 
 
 @pytest.fixture
-def card(model_path):
-    return msgspec.json.decode(model_path.with_suffix(".json").read_bytes())
-
-
-@pytest.fixture
-def app(model_path):
-    return create_app(MODEL_PATH=str(model_path))
+def app():
+    return create_app(MODEL_PATH=str(model_file("diabetes")))
 
 
 @pytest.fixture
@@ -58,7 +51,7 @@ def test_predictions_are_counted_by_bin(app, call, card):
         predictions += predict(call, features=row).json["prediction"]
     predictions += predict(call, features=X[40:80].tolist()).json["prediction"]
     body = msgspec.json.encode({"instances": X[80:90].tolist()})
-    predictions += call("POST", "/v1/models/test:predict", body, JSON).json["predictions"]
+    predictions += call("POST", "/v1/models/diabetes:predict", body, JSON).json["predictions"]
 
     expected = [0] * 7
     for prediction in predictions:
