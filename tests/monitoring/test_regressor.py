@@ -95,6 +95,16 @@ def test_drift_of_predictions_is_reported(call):
     assert prediction["verdict"] == "drifting" and prediction["live"][-2] > 0.7
 
 
+def test_verdict_includes_predictions(app, call):
+    """If the predictions alone are drifting, the verdict on all columns is drifting."""
+    highest = [1e3] * len(X)
+    service_of(app).telemetry.predictions.record(X, highest)
+    report = call("GET", "/drift").json
+    assert {feature["verdict"] for feature in report["features"]} == {"quiet"}
+    assert report["prediction"]["live"][-1] == 1
+    assert report["verdict"] == report["prediction"]["verdict"] == "drifting"
+
+
 def test_feedback_sums_absolute_errors(app, call):
     """Feedback counts the rows and the sum of the absolute errors."""
     version = service_of(app).model.version
