@@ -1,9 +1,9 @@
 """How much of a model is counted: what bounds the shared memory and the series in Prometheus.
 
-A column of the shared counters takes 8 bytes for each of 128 workers, and 13 times as much with the
-snapshots of the window: 13 KiB. Each bin has a counter and a reference share in every pod, and six
-recorded series in Prometheus. At these limits a pod has about 3,000 series of its model and 15 MiB
-of counters.
+A bin takes 8 bytes for each of 128 workers, and 13 times as much with the snapshots of the window:
+13 KiB. It has a counter and a reference share in every pod, four recorded series in Prometheus for
+drift, and two for each role of a canary. At these limits a pod has 3,000 series of its model and
+15 MB of counters.
 """
 
 # 142 numbers with 7 bins each, or 9 categories with 100 values. A drift test of more columns also
