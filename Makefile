@@ -57,7 +57,7 @@ test-monitoring: need-prometheus .venv/dev ## Test the alerts and the canary rul
 	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_recorded_series.py tests/deployment/test_prometheus_server.py tests/deployment/test_canary.py
 
 .PHONY: test-clients
-test-clients: .venv/serving .venv-clients/clients ## Test with the platforms' own clients and with schemathesis
+test-clients: .venv/dev .venv-clients/clients ## Test with the platforms' own clients and with schemathesis
 	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
 
 .PHONY: install-registry

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 # Before numpy is imported: a worker is for one core, and threads of a BLAS do not survive a fork.
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+# LightGBM asks for as many threads as there are cores, unless OMP_THREAD_LIMIT forbids it.
+for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 from serving.config import ConfigurationError, Settings  # noqa: E402

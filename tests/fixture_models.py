@@ -61,13 +61,18 @@ def train_diabetes() -> Any:
     return train_model("diabetes", Dataset.from_sklearn(load_diabetes()), Ridge)
 
 
-def train_languages() -> Any:
+def load_texts() -> tuple[list[str], list[str]]:
+    """Return sentences and their languages."""
     texts = []
     languages = []
     for language, sentences in TEXTS.items():
         texts += sentences * 3
         languages += [language] * len(sentences) * 3
-    return train_model("languages", Dataset(texts, languages), build_languages_estimator)
+    return texts, languages
+
+
+def train_languages() -> Any:
+    return train_model("languages", Dataset(*load_texts()), build_languages_estimator)
 
 
 def build_languages_estimator() -> Any:

@@ -43,7 +43,7 @@ class PredictDecoder:
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body)
+        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
         features = request.features
         outputs: list[OutputName] = []
         n_keys = 1
@@ -111,7 +111,7 @@ class TabularDecoder:
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body)
+        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
         if isinstance(request, list):
             reject_duplicate_keys(body, 0)
             return self.rows.to_array(request, "$"), False

@@ -1,6 +1,7 @@
 """JSON bodies: decode them strictly, and say what is wrong and where."""
 
 import json
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -9,17 +10,27 @@ from msgspec import Meta
 from serving.model.errors import InvalidInput
 from serving.model.model import FLOAT32_MAX
 
-MAX_MESSAGE_LENGTH = (
-    300  # characters; the ends of a longer message are kept, its last part is the path
-)
+# Characters. The ends of a longer message are kept: its last part is the path.
+MAX_MESSAGE_LENGTH = 300
 MESSAGE_START_LENGTH = 150
 MESSAGE_END_LENGTH = 100
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
+# A string, closed or not, or what Python's json writes for a missing number. Possessive, and with
+# an optional end, so that no body is scanned twice.
+STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
 
-def decode_json(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
-    """Return the value that `decoder` reads from `body`. Raises InvalidInput."""
+
+def decode_json(
+    decoder: msgspec.json.Decoder[Any], body: bytes | memoryview, *, nan_is_null: bool = False
+) -> Any:
+    """Return the value that `decoder` reads from `body`.
+
+    JSON has no NaN. With `nan_is_null` it is read as null. Raises InvalidInput.
+    """
+    if nan_is_null and b"NaN" in bytes(body):
+        body = STRING_OR_NAN.sub(replace_nan, body)
     try:
         return decoder.decode(body)
     except UnicodeDecodeError as error:
@@ -30,6 +41,13 @@ def decode_json(decoder: msgspec.json.Decoder[Any], body: Any) -> Any:
         if not body:
             raise InvalidInput("The body is empty") from error
         raise InvalidInput(truncate_middle(str(error))) from error
+
+
+def replace_nan(match: re.Match[bytes]) -> bytes:
+    """Return null for NaN, and a string as it is."""
+    if match[0] == b"NaN":
+        return b"null"
+    return match[0]
 
 
 def reject_duplicate_keys(body: bytes, n_expected_keys: int) -> None:

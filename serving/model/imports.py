@@ -145,6 +145,8 @@ def _advice(module: str, name: str) -> str:
     top_level = module.partition(".")[0]
     if (module, name) == ("builtins", "getattr"):
         return f"a method of an object cannot be saved; call it in a function in {OWN_FILE}"
+    if module == "joblib.memory":
+        return "a memory writes files; set it to None after fitting, `set_params(memory=None)`"
     if top_level == "pandas":
         return "make a list of it before it is given to the estimator, such as `list(X.columns)`"
 

@@ -63,7 +63,10 @@ class Model:
         """
         if self.linear:
             return self.linear.predict(rows)
-        return self._call_estimator(self.estimator.predict, rows)
+        predictions = self._call_estimator(self.estimator.predict, rows)
+        if isinstance(self.classes, np.ndarray) and predictions.shape[1:] == (1,):
+            return predictions[:, 0]  # by CatBoost
+        return predictions
 
     def probabilities(self, rows: Rows) -> Floats:
         """Return the class probabilities, of shape (rows, classes) in the order of `classes`.
@@ -120,7 +123,8 @@ class Model:
                     f"but the estimator has {estimator_classes}"
                 )
 
-        n_features_in = getattr(self.estimator, "n_features_in_", self.n_features)
+        # CatBoost forgets the number when it is pickled, and then has 0.
+        n_features_in = getattr(self.estimator, "n_features_in_", 0) or self.n_features
         if n_features_in != self.n_features:
             raise ModelError(
                 f"model card lists {self.n_features} features, "

@@ -114,7 +114,11 @@ class InferCodec:
         """
         json_length = parse_json_length(json_length_header, len(body))
 
-        request: InferRequest = decode_json(self.decoder, memoryview(body)[:json_length])
+        request: InferRequest = decode_json(
+            self.decoder,
+            memoryview(body)[:json_length],
+            nan_is_null=self.rows.signature.has_missing,
+        )
         reject_duplicate_keys(body[:json_length], count_members(request))
         self._check_requested_outputs(request.outputs)
 

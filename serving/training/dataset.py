@@ -48,7 +48,7 @@ class Dataset:
         return cls(
             X=bunch.data,
             y=y,
-            feature_names=list(getattr(bunch, "feature_names", ())),
+            feature_names=list(map(str, getattr(bunch, "feature_names", ()))),
             labels=labels,
             source=source,
         )
@@ -116,6 +116,7 @@ def split_columns(dataset: Dataset, input_kind: InputKind) -> list[Column]:
     if input_kind == "array":
         array = np.asarray(X)
         names = list(dataset.feature_names) or [f"x{i}" for i in range(array.shape[1])]
+        names = [str(name) if isinstance(name, str) else name for name in names]  # numpy's strings
         if len(names) != array.shape[1]:
             raise DataError(f"{len(names)} feature names for {array.shape[1]} columns")
         check_names(names)

@@ -46,12 +46,22 @@ def to_column(name: str, values: Any, dtype: str | None = None) -> Column:
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         values = values.tolist()
 
-    plain = []
+    plain: list[FeatureValue] = []
     for value in values:
-        item = value.item() if isinstance(value, np.generic) else value
-        is_missing = item is None or item != item or repr(item) in ("<NA>", "NaT")
-        plain.append(None if is_missing else item)
+        if is_missing(value):
+            plain.append(None)
+        elif isinstance(value, np.generic):
+            plain.append(value.item())
+        else:
+            plain.append(value)
     return Column(name, plain, dtype)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value stands for a missing one: None, NaN, and pandas' NA and NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and value != value
 
 
 def describe_feature(

@@ -10,6 +10,7 @@ import re
 import subprocess
 import threading
 import urllib.request
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import pytest
@@ -23,13 +24,22 @@ LISTENING = re.compile("Listening at: http://[0-9.]+:([0-9]+)")
 RESULTS = []  # rows of the documented table: protocol, client, what was tried, yes or no
 
 
-@pytest.fixture(scope="session")
-def address():
-    """Return host and port of a real gunicorn, which must end with status 0 and log no error."""
+def train(script, directory):
+    """Return the path of the model that a script trains in the service's environment."""
+    path = directory / "model.pkl"
+    command = [ROOT / ".venv/bin/python", script, "--output", path]
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, env=variables, check=True, capture_output=True)
+    return path
+
+
+@contextmanager
+def run_service(model_path):
+    """Yield host and port of a real gunicorn, which must end with status 0 and log no error."""
     process = subprocess.Popen(
         [ROOT / ".venv/bin/gunicorn", "app:app"],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PORT": "0"},
+        env={"PATH": os.environ["PATH"], "PORT": "0", "MODEL_PATH": str(model_path)},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -54,6 +64,27 @@ def address():
     reader.join()
     process.stderr.close()
     assert not re.search("Traceback|ERROR", "".join(log)), "".join(log)
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory):
+    """Return host and port of a service for iris, a model of numbers."""
+    script = ROOT / "tests/training/scripts/iris.py"
+    with run_service(train(script, tmp_path_factory.mktemp("iris"))) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def penguins_model(tmp_path_factory):
+    """Return the path of the model of examples/penguins: numbers, strings and missing values."""
+    return train(ROOT / "examples/penguins/train.py", tmp_path_factory.mktemp("penguins"))
+
+
+@pytest.fixture(scope="session")
+def penguins_address(penguins_model):
+    """Return host and port of a service for the penguins."""
+    with run_service(penguins_model) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ TOOLS = [
     "skops",
     "werkzeug",
     *GROUPS["batch"],
-    *sorted(name.removesuffix("-bin") for name in set(GROUPS["dev"]) - OBVIOUS),
+    *sorted(name.partition(";")[0].removesuffix("-bin") for name in set(GROUPS["dev"]) - OBVIOUS),
 ]
 
 

@@ -1,6 +1,8 @@
 """The libraries of a model: recorded in its card, compared when it is loaded."""
 
+import os
 import shutil
+import subprocess
 import sys
 
 import msgspec
@@ -11,7 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 
-from helpers import card_fields
+from helpers import ROOT, card_fields
 from pickles import operations
 from serving.model import allow_list
 from serving.model.errors import ModelError
@@ -24,10 +26,20 @@ BASE_LIBRARIES = {"python", "scikit-learn", "numpy", "joblib"}
 ADVICE = "add it to the dependency group `model` in pyproject.toml and run `make lock`"
 
 LIBRARY = """
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, RidgeClassifier
+
 
 class Model(LinearRegression):
     pass
+
+
+class Column(RidgeClassifier):
+    def predict(self, X):
+        scores = X @ self.coef_.T + self.intercept_
+        return self.classes_[scores.argmax(axis=1)].reshape(-1, 1)
+
+    def __setstate__(self, state):
+        super().__setstate__(state | {"n_features_in_": 0})
 """
 
 
@@ -53,7 +65,7 @@ def library(tmp_path, monkeypatch):
     (folder / "boosting_lib-1.2.dist-info/top_level.txt").write_text("boosting\n")
 
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setitem(allow_list.OTHER_LIBRARIES, "boosting", frozenset({"Model"}))
+    monkeypatch.setitem(allow_list.OTHER_LIBRARIES, "boosting", frozenset({"Model", "Column"}))
     yield folder
     sys.modules.pop("boosting", None)
 
@@ -101,6 +113,32 @@ def test_estimator_of_another_library(tmp_path, library):
         load_model(path)
     message = f"needs boosting-lib 1.1, which is not installed: {ADVICE}"
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_column_of_classes_is_a_prediction(tmp_path, library):
+    """A classifier that predicts a column, and forgets its features, is served: CatBoost's does."""
+    from boosting import Column
+
+    path = tmp_path / "model.pkl"
+    save(path, Column().fit(X, y))
+    model = load_model(path)
+    assert model.estimator.n_features_in_ == 0
+    assert model.predict(X).tolist() == Column().fit(X, y).predict(X)[:, 0].tolist()
+
+
+def test_threads_of_libraries_do_not_outlive_the_fork():
+    """gunicorn.conf.py limits OpenMP, because a worker of LightGBM with threads would hang."""
+    program = "import os, runpy; runpy.run_path('gunicorn.conf.py'); print(dict(os.environ))"
+    environ = {"PATH": os.environ["PATH"]}
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "'OMP_THREAD_LIMIT': '1'" in result.stdout
 
 
 def test_missing_library_without_card(tmp_path, monkeypatch):

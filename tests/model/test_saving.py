@@ -2,6 +2,7 @@
 
 import operator
 import posixpath
+import re
 import subprocess
 import sys
 
@@ -131,10 +132,18 @@ def test_save_refuses_function_of_program(model_path):
     assert read_directory(model_path.parent) == contents
 
 
-def test_pandas_index_is_refused_with_advice():
-    """An index of pandas, where the names of columns should be, is refused with the remedy."""
-    with pytest.raises(ModelError, match=r"such as `list\(X.columns\)`"):
-        restricted_loads(operations(b"cpandas.core.indexes.base\n_new_Index\n"))
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        (b"pandas.core.indexes.base\n_new_Index", "such as `list(X.columns)`"),
+        (b"joblib.memory\nMemory", "set it to None after fitting, `set_params(memory=None)`"),
+    ],
+    ids=["index", "memory"],
+)
+def test_refusal_has_a_remedy(name, remedy):
+    """An index of pandas and a memory, which people give to estimators, are refused with advice."""
+    with pytest.raises(ModelError, match=f"which is not on the allow-list: .*{re.escape(remedy)}$"):
+        restricted_loads(operations(b"c" + name + b"\n"))
 
 
 class Forgetful(LinearRegression):

@@ -4,6 +4,7 @@ The expected predictions are those of the estimator for the DataFrame that panda
 """
 
 import json
+import re
 import struct
 
 import joblib
@@ -120,6 +121,37 @@ def test_binary_tensors_match_estimator():
     body = head + b"".join(parts[::-1])
     headers = {"Inference-Header-Content-Length": str(len(head))}
     assert predictions_of(post("/v2/models/penguins/infer", body, headers)) == EXPECTED
+
+
+def test_nan_is_a_missing_value():
+    """Python's json writes NaN, which is no JSON; strings keep the word."""
+    body = json.dumps({"features": [39.1, float("nan"), 181, 3750, "NaN", None]}).encode()
+    assert b" NaN, " in body
+    response = post("/predict", body)
+    assert (response.status, len(response.json["prediction"])) == (200, 1)
+
+    report = in_process(APP, "GET", "/drift").json["features"]
+    assert report[4]["live"][report[4]["bins"].index("unseen")] > 0
+
+    body = b'{"features":[39.1,18,181,3750,NaN,null]}'
+    assert "Expected `str`, got `null` - at `$.features[4]`" in post("/predict", body).json["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"features":[39.1,Infinity,181,3750,"Dream",NaN]}',
+        b'{"features":[39.1,-NaN,181,3750,"Dream",NaN]}',
+        b'{"features":[39.1,NaNa,181,3750,"Dream",null]}',
+        b'{"features":[NaN,"' + rb"\"" * 400_000,
+    ],
+    ids=["Infinity", "minus", "longer word", "string without end"],
+)
+def test_other_words_are_malformed(body):
+    """NaN is the one word beside those of JSON."""
+    response = post("/predict", body)
+    assert response.status == 400
+    assert re.search("JSON is malformed|truncated", response.json["error"])
 
 
 INVALID_VALUES = {

@@ -1,0 +1,63 @@
+"""docs/your-model.md: its tables and messages are those of the program."""
+
+import re
+
+import pytest
+import sklearn
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from documentation import DOCUMENTS, table
+from helpers import ROOT
+from pickles import joblib_bytes, operations
+from serving.model.allow_list import OTHER_LIBRARIES
+from serving.model.errors import ModelError
+from serving.model.libraries import check_libraries
+from serving.model.unpickling import restricted_loads
+
+LIBRARIES = table("your-model.md", "Estimators of other libraries")
+
+REFUSED = {
+    "A lambda": operations(b"c__main__\ndouble\n"),
+    "A method": joblib_bytes(FunctionTransformer(re.compile("[a-z]+").findall)),
+    "An index": operations(b"cpandas.core.indexes.base\n_new_Index\n"),
+    "`numpy.vec": operations(b"cnumpy\napply_along_axis\n"),
+    "A `Pipeline`": joblib_bytes(Pipeline([("a", LogisticRegression())], memory="cache")),
+    "A vectorizer": joblib_bytes(make_pipeline(CountVectorizer(input="filename"))),
+}
+
+
+@pytest.mark.parametrize("row", LIBRARIES, ids=lambda row: row[0])
+def test_listed_estimators_are_on_the_allow_list(row):
+    """The estimator of each library in the table is on the allow-list, with its regressor."""
+    *_, estimator = row
+    [name] = re.findall(r"`(\w+)\(", estimator)
+    allowed = set().union(*OTHER_LIBRARIES.values())
+    assert {name, name.replace("Classifier", "Regressor")} <= allowed
+
+
+def test_system_packages_are_an_argument():
+    """The Dockerfile has the argument that the table fills in."""
+    assert "`ARG SYSTEM_PACKAGES`" in DOCUMENTS["your-model.md"]
+    assert "\nARG SYSTEM_PACKAGES=" in (ROOT / "Dockerfile").read_text()
+
+
+def test_missing_library_is_reported_as_documented():
+    """The line about a missing library is the program's."""
+    versions = {"scikit-learn": sklearn.__version__, "no-such-library": "4.7.0"}
+    with pytest.raises(ModelError) as caught:
+        check_libraries(versions)
+    line = str(caught.value).replace("no-such-library", "lightgbm")
+    assert f"```text\nmodel.pkl: {line}\n```" in DOCUMENTS["your-model.md"]
+
+
+def test_every_refusal_is_refused():
+    """Each row of the table of refusals has a pickle, which is refused."""
+    rows = [what for what, _ in table("your-model.md", "What a pickle may contain")]
+    assert len(rows) == len(REFUSED)
+    for what, start in zip(rows, REFUSED, strict=True):
+        assert what.startswith(start)
+        with pytest.raises(ModelError):
+            restricted_loads(REFUSED[start])
