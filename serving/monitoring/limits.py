@@ -9,7 +9,7 @@ drift, and two for each role of a canary. At these limits a pod has 3,000 series
 # 142 numbers with 7 bins each, or 9 categories with 100 values. A drift test of more columns also
 # needs more rows to see the same shift, because its level is divided by their number.
 MAX_FEATURE_BINS = 1000
-# The chi-squared distribution of the index needs a few expected rows in each class.
+# With more classes most of them have too few of the window's rows to show a change.
 MAX_CLASSES = 100
 # 400 pairs of a predicted and an actual class: what a confusion matrix can show.
 MAX_PAIR_CLASSES = 20

@@ -27,6 +27,8 @@ class MonitoringScope:
     def __init__(self, model: Model) -> None:
         self.reference = Reference(model)
         self.exclusions: list[str] = []
+        if not model.card:
+            self.exclusions.append("features: the model has no model card")
 
         selected = self._select_features()
         self.features = [self.reference.features[index] for index in selected]

@@ -165,3 +165,12 @@ def test_regressor_without_card_counts_rows(tmp_path):
         "and no model card with the distribution of its predictions"
     )
     assert_json(feedback(call, [0.5], [1]), 400, {"error": message})
+
+
+def test_feedback_sums_all_workers(serve):
+    """The feedback that any worker receives is in the metrics of each worker."""
+    service = serve(WEB_CONCURRENCY="2")
+    for _ in range(60):
+        assert feedback(service.call, [1], [2]).status == 200
+    counts = {scrape(service.call)["feedback_total", "2", VERSION, "1"] for _ in range(8)}
+    assert counts == {60}
