@@ -8,15 +8,20 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from app import create_app
+from documentation import flat_text
 from helpers import JSON, assert_json, predict, scrape
 from serving.api.service import service_of
 from serving.monitoring.feedback_counters import FeedbackCounters
 from serving.monitoring.limits import MAX_CLASSES, MAX_FEATURE_BINS, MAX_PAIR_CLASSES
 from serving.monitoring.prediction_bins import ClassBins
 from trained_models import caller, save_numeric_model
+
+OPERATIONS = flat_text("operations.md")
 
 iris = load_iris()
 X = iris.data
@@ -89,7 +94,7 @@ def test_outlier_detector_is_named(tmp_path):
 def wide_app(tmp_path_factory):
     """Return a service with 784 features, and its rows."""
     rows = np.random.default_rng(0).uniform(size=(50, 784))
-    estimator = DecisionTreeClassifier(max_depth=2).fit(rows, rows[:, 0] > 0.5)
+    estimator = DecisionTreeClassifier(max_depth=2).fit(rows, np.arange(50) % 10)
     path = tmp_path_factory.mktemp("wide") / "model.pkl"
     save_numeric_model(path, estimator, rows)
     return create_app(MODEL_PATH=str(path)), rows
@@ -135,12 +140,17 @@ def test_later_features_use_the_rest(tmp_path):
 
 
 def test_series_of_wide_model_are_bounded(wide_app):
-    """The series of a model with 784 features are bounded, and so is its memory."""
+    """The series of a model with 784 features are bounded, and so is its memory, as documented."""
     app, _ = wide_app
     call = caller(app)
-    n_lines = sum(labels[0].startswith("feature_") for labels in scrape(call))
-    assert n_lines <= 2 * MAX_FEATURE_BINS + MAX_FEATURE_BINS // 4
-    assert service_of(app).telemetry.predictions.n_bytes < 15e6
+    n_series = sum(labels[0].startswith("feature_") for labels in scrape(call))
+    assert n_series <= 2 * MAX_FEATURE_BINS + MAX_FEATURE_BINS // 4
+
+    assert "`/metrics` has below 3,000 lines" in OPERATIONS
+    assert call("GET", "/metrics").body.count(b"\n") < 3000
+    telemetry = service_of(app).telemetry
+    megabytes = (telemetry.predictions.n_bytes + telemetry.feedback.n_bytes) / 1e6
+    assert f"the counters take {megabytes:.0f} MB instead of" in OPERATIONS
 
 
 N_CLASSES = 1000
@@ -211,8 +221,23 @@ def test_accuracy_follows_from_any_number_of_classes(app_of_many_classes):
     }
     assert len(pairs) == 2 * (MAX_CLASSES + 1)
     assert {labels[2] for labels in samples if labels[0] == "feedback_total"} == {version}
+    assert "With 1,000 classes it has below 1,000 lines" in OPERATIONS
+    assert call("GET", "/metrics").body.count(b"\n") < 1000
     telemetry = service_of(app).telemetry
     assert telemetry.predictions.n_bytes + telemetry.feedback.n_bytes < 3e6
+
+
+def test_model_that_rejects_zeros_starts(tmp_path):
+    """A classifier without a card that cannot score a row of zeros is served and counted."""
+    estimator = make_pipeline(FunctionTransformer(np.log), LogisticRegression(max_iter=500))
+    estimator.fit(X, iris.target)
+    joblib.dump(estimator, tmp_path / "model.pkl")
+    app = create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
+    call = caller(app)
+    with np.errstate(divide="ignore"):
+        assert predict(call, features=[0, 0, 0, 0]).status == 400
+    assert predict(call, features=X[:50].tolist()).status == 200
+    assert scrape(call)["predictions_total", "0", service_of(app).model.version] == 50
 
 
 @pytest.mark.parametrize("n_classes", [MAX_PAIR_CLASSES, MAX_PAIR_CLASSES + 1])
