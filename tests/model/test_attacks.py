@@ -107,7 +107,7 @@ def test_partial_keeps_its_function():
         restricted_loads(change)
 
 
-@pytest.mark.parametrize("target", [LogisticRegression, np.exp, np.mean], ids=repr)
+@pytest.mark.parametrize("target", [LogisticRegression, np.exp, np.mean], ids=str)
 def test_shared_object_is_not_changed(target):
     """A pickle cannot set attributes of a class or a function, which the process shares."""
     predict = LogisticRegression.predict
