@@ -80,7 +80,7 @@ lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python .ci/check_style.py *.py .ci serving bench tests
+	$(BIN)/python .ci/check_style.py *.py .ci serving bench examples tests
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/deptry --no-ansi .
 	$(BIN)/codespell
