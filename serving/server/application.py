@@ -104,10 +104,10 @@ def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, 
     lines = [f"HTTP/1.1 {status}\r\n"]
     for name, value in headers:
         lines.append(f"{name}: {value}\r\n")
-        lower_name = name.lower()
-        if lower_name == "content-length":
+        # The length of a name is compared first, because that costs less than its lower case.
+        if len(name) == len("Content-Length") and name.lower() == "content-length":
             length = int(value)
-        elif lower_name == "date":
+        elif len(name) == len("Date") and name.lower() == "date":
             has_date = True
 
     head = "".join(lines)

@@ -90,12 +90,13 @@ class Connection(asyncio.BufferedProtocol):
         data = self.unread
         position = 0
         environ = None
-        while position < len(data) and environ is None and self.can_answer():
-            begin = position
-            position = reader.read(data, begin)
-            environ = reader.take_request()
-            if position == begin:
-                break
+        if self.can_answer():
+            while position < len(data) and environ is None and not reader.is_finished:
+                begin = position
+                position = reader.read(data, begin)
+                environ = reader.take_request()
+                if position == begin:
+                    break
 
         self.unread = data[position:]
         if environ is not None:

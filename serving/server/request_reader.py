@@ -14,15 +14,16 @@ from serving.server.body_buffer import BodyBuffer
 from serving.server.environ import Environ, cgi_variable_name, connection_variables
 from serving.server.pieces import (
     EMPTY_LINE,
+    LINE_BREAKS,
     PieceCutter,
     begins_with_method,
     is_method_incomplete,
-    skip_line_breaks,
 )
 from serving.server.request_head import RequestRejected, add_request_line, check_headers
 
 MAX_HEADER_BYTES = 65536  # of the request line and all headers; of trailers and chunk extensions
 CHUNK_FRAMING_BYTES = 16  # of each chunk do not count: its size and two line breaks
+LINE_FRAMING_BYTES = len(b"  HTTP/1.1")  # of a request line, beside its method and target
 MAX_PIECE_BYTES = 65536  # of a chunked body that the parser receives at once
 
 
@@ -75,11 +76,11 @@ class RequestReader:
         The end is `start` if more data is needed. Call take_request() after each piece.
         """
         if self.state is RequestState.READY:
-            begin = skip_line_breaks(data, start)
-            self.head_bytes += begin - start
-            if is_method_incomplete(data, begin):
-                return begin
-            start = begin
+            if data[start] in LINE_BREAKS:
+                self.head_bytes += 1
+                return start + 1
+            if is_method_incomplete(data, start):
+                return start
 
         if self.state is RequestState.READING_BODY:
             end = min(len(data), start + self.remaining_bytes)
@@ -120,8 +121,7 @@ class RequestReader:
     def feed(self, data: bytes, start: int, end: int) -> None:
         """Pass a piece to the parser."""
         try:
-            with memoryview(data) as view:
-                self.parser.feed_data(view[start:end])
+            self.parser.feed_data(data[start:end])
         except httptools.HttpParserUpgrade:
             self.replace_parser()
         except httptools.HttpParserInvalidMethodError as error:
@@ -209,7 +209,7 @@ class RequestReader:
         environ = self.environ
         version = self.parser.get_http_version()
         method = self.parser.get_method()
-        if len(method) + len(self.target) + len(b"  HTTP/1.1") > self.worker.max_line_bytes:
+        if len(self.target) + len(method) + LINE_FRAMING_BYTES > self.worker.max_line_bytes:
             raise self.reject_request_line()
         try:
             add_request_line(environ, method, self.target, version)
