@@ -63,5 +63,5 @@ def is_method_incomplete(data: bytes, start: int) -> bool:
 
 def begins_with_method(data: bytes, start: int) -> bool:
     """Return whether there is the form of a method at `start`."""
-    match = TOKEN.match(data, start)
+    match = TOKEN.match(data, start, start + MAX_METHOD_BYTES - 1)
     return match is not None and data[match.end() : match.end() + 1] == b" "

@@ -12,8 +12,8 @@ import httptools
 
 from serving.server.body_buffer import BodyBuffer
 from serving.server.environ import Environ, cgi_variable_name, connection_variables
+from serving.server.parser import head_without_upgrade, new_parser
 from serving.server.pieces import (
-    EMPTY_LINE,
     LINE_BREAKS,
     PieceCutter,
     begins_with_method,
@@ -47,7 +47,7 @@ class RequestReader:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.worker = connection.worker
-        self.parser = httptools.HttpRequestParser(self)
+        self.parser = new_parser(self)
         self.state = RequestState.READY
         self.request: Environ | None = None  # that is complete, until the connection takes it
         self.head_bytes = 0  # received of the head so far
@@ -76,7 +76,7 @@ class RequestReader:
         The end is `start` if more data is needed. Call take_request() after each piece.
         """
         if self.state is RequestState.READY:
-            if data[start] in LINE_BREAKS:
+            if data[start] in LINE_BREAKS and self.head_bytes < MAX_HEADER_BYTES:
                 self.head_bytes += 1
                 return start + 1
             if is_method_incomplete(data, start):
@@ -142,17 +142,9 @@ class RequestReader:
         if self.is_finished:
             return
 
-        lines = [f"POST / {self.environ['SERVER_PROTOCOL']}"]
-        for option in self.environ.get("HTTP_CONNECTION", "").lower().split(","):
-            if option.strip() in ("close", "keep-alive"):
-                lines.append(f"Connection: {option}")
-        if self.state is RequestState.READING_CHUNKS:
-            lines.append("Transfer-Encoding: chunked")
-        else:
-            lines.append(f"Content-Length: {self.remaining_bytes}")
-
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.feed_data("\r\n".join(lines).encode("latin-1") + EMPTY_LINE)
+        is_chunked = self.state is RequestState.READING_CHUNKS
+        self.parser = new_parser(self)
+        self.parser.feed_data(head_without_upgrade(self.environ, is_chunked))
 
     # Called by the parser.
 
@@ -267,6 +259,9 @@ class RequestReader:
 
         Raises ConnectionRejected, to end the parser.
         """
+        limit = self.worker.max_body_bytes
+        if not self.worker.application_limits_body:
+            raise self.reject("413 Content Too Large", f"Expected at most {limit} bytes of body")
         self.complete_request()
         self.finish()
         raise ConnectionRejected

@@ -29,6 +29,7 @@ MAX_INLINE_BODY_BYTES = 16384
 SLOW_REQUEST_SECONDS = 0.01
 MAX_SLOW_PATHS = 100
 
+DEFAULT_MAX_BODY_BYTES = 2**20  # of an application without MAX_CONTENT_LENGTH
 RECEIVE_BYTES = 65536  # at once from one connection
 
 
@@ -88,8 +89,12 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         """Serve until the worker is stopped."""
-        # The connection need not read a body that Flask would reject.
-        self.max_body_bytes = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH") or 2**20
+        # A body that Flask would reject is not read to its end.
+        limit = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
+        self.application_limits_body = limit is not None
+        self.max_body_bytes = DEFAULT_MAX_BODY_BYTES
+        if limit is not None:
+            self.max_body_bytes = limit
         self.loop.run_until_complete(self.serve())
         self.pool.shutdown(wait=False, cancel_futures=True)
         self.loop.close()
