@@ -110,7 +110,9 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in the slot of the worker; the application was loaded before the fork."""
-    service_of(server.app.wsgi()).telemetry.attach(worker.slot)
+    service = service_of(server.app.wsgi())
+    service.telemetry.attach(worker.slot)
+    worker.probe_paths = service.probe_paths  # of the default worker class
 
 
 def on_reload(server: Any) -> None:

@@ -151,8 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send a response; a thread computes the rest of its body, if there is one."""
         self.reader.body_buffer.release()
         if self.transport.is_closing():
-            if response.close:
-                response.close()
+            response.release()
             return
 
         self.worker.count_response()

@@ -14,20 +14,8 @@ from helpers import (
     half_sent,
     wait_until,
 )
-from processes import n_descriptors, n_threads, peak_bytes, reset_peak
+from processes import n_descriptors, peak_bytes, reset_peak
 from serving.server.body_buffer import MAX_BUFFERED_BYTES
-
-
-@pytest.fixture
-def hold_file(tmp_path):
-    """Return the path of a file that a request to /hold waits for."""
-    return tmp_path / "hold"
-
-
-@pytest.fixture
-def holding(start_app, hold_file):
-    """Return a service with the view /hold."""
-    return start_app("holding_app:app", HOLD_FILE=str(hold_file))
 
 
 def test_slow_clients_delay_nobody(service):
@@ -45,44 +33,6 @@ def test_slow_clients_delay_nobody(service):
         client.send(ONE)
         assert client.answer()[2] == EXAMPLE_RESPONSE
         client.close()
-
-
-@pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
-def test_slow_requests_do_not_delay_probes(holding, hold_file, sent):
-    """Slow paths and long bodies are handled in threads."""
-    service = holding
-    if sent == b"{}":  # once it took its time, it is known to
-        assert service.call("POST", "/hold", sent, JSON).status == 200
-    hold_file.touch()
-    data = (POST % len(sent)).replace(b"/predict", b"/hold") + b"\r\n" + sent
-    clients = [RawConnection(service.address, data) for _ in range(3)]
-    for path in ("/healthz", "/readyz") * 5:
-        assert service.call("GET", path).status == 200
-    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
-    hold_file.unlink()
-    assert [client.answer()[0] for client in clients] == [200] * 3
-
-
-def test_quick_path_returns_to_loop(holding, hold_file):
-    """A path that is quick again is handled in the loop."""
-    service = holding
-    quick = b"%200d" % 1
-    for _ in range(3):
-        service.call("POST", "/hold", quick, JSON)
-    assert n_threads(service) == 1
-    service.call("POST", "/hold", b"{}", JSON)
-    service.call("POST", "/hold", quick, JSON)
-    assert n_threads(service) == 2
-    hold_file.touch()
-    asking = RawConnection(
-        service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick
-    )
-    probing = RawConnection(service.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    probing.socket.settimeout(0.5)
-    with pytest.raises(TimeoutError):  # the loop itself is at it
-        probing.answer()
-    hold_file.unlink()
-    assert asking.answer()[0] == 200
 
 
 def test_lost_clients_leave_no_n_descriptors(service):
