@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from email.utils import formatdate
+from typing import Any
 
 from gunicorn.workers import base
 
@@ -24,6 +25,7 @@ from serving.server.http11 import Connection
 from serving.server.path_costs import SLOW_REQUEST_SECONDS, PathCosts, RunTimer
 from serving.server.request_reader import MAX_HEADER_BYTES
 from serving.server.response_limit import ResponseLimit
+from serving.server.settings import check_settings
 from serving.server.sockets import raise_descriptor_limit
 from serving.server.streaming import read_first_chunk, stream_rest
 
@@ -41,6 +43,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
     """Serve any WSGI application until it is stopped; then finish the requests that have begun."""
 
     probe_paths: frozenset[str] = frozenset()  # that never wait; post_fork sets them
+
+    @classmethod
+    def check_config(cls, config: Any, _: Any) -> None:
+        """Refuse settings that this worker would ignore; gunicorn calls this before the fork."""
+        check_settings(config)
 
     def init_process(self) -> None:
         """Create the event loop; gunicorn's own part ends in run()."""
