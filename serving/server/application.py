@@ -6,6 +6,9 @@ from typing import Any
 
 from serving.server.environ import Environ
 
+CONTENT_LENGTH_LENGTH = len("Content-Length")
+DATE_LENGTH = len("Date")
+
 ERROR_BODY = b'{"error":"Internal Server Error"}\n'
 ERROR_HEAD = (
     b"HTTP/1.1 500 Internal Server Error\r\n"
@@ -131,10 +134,10 @@ def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, 
     lines = [f"HTTP/1.1 {status}\r\n"]
     for name, value in headers:
         lines.append(f"{name}: {value}\r\n")
-        # The length of a name is compared first, because that costs less than its lower case.
-        if len(name) == len("Content-Length") and name.lower() == "content-length":
+        # The length is compared first, because that costs less than a name in lower case.
+        if len(name) == CONTENT_LENGTH_LENGTH and name.lower() == "content-length":
             length = int(value)
-        elif len(name) == len("Date") and name.lower() == "date":
+        elif len(name) == DATE_LENGTH and name.lower() == "date":
             has_date = True
 
     head = "".join(lines)

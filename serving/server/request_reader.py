@@ -41,6 +41,13 @@ class RequestState(Enum):
     FINISHED = auto()  # no further request is read
 
 
+# Access to a member of an Enum takes as long as a call.
+READY = RequestState.READY
+READING_HEAD = RequestState.READING_HEAD
+READING_BODY = RequestState.READING_BODY
+READING_CHUNKS = RequestState.READING_CHUNKS
+
+
 class RequestReader:
     """Reads the requests of one connection, with the callbacks of the parser."""
 
@@ -48,45 +55,39 @@ class RequestReader:
         self.connection = connection
         self.worker = connection.worker
         self.parser = new_parser(self)
-        self.state = RequestState.READY
-        self.request: Environ | None = None  # that is complete, until the connection takes it
+        self.state = READY
+        self.is_finished = False  # no further request is read
+        self.request: Environ | None = None  # that the last piece has completed
         self.head_bytes = 0  # received of the head so far
         self.cutter = PieceCutter()
         self.body_buffer = BodyBuffer(self.worker.buffer_budget)
+        self.max_fields = self.worker.max_fields
+        self.max_field_bytes = self.worker.max_field_bytes
         self.base_environ = self.worker.environ | connection_variables(connection.transport)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether no further request is read."""
-        return self.state is RequestState.FINISHED
 
     def finish(self) -> None:
         """Read no further request."""
         self.state = RequestState.FINISHED
-
-    def take_request(self) -> Environ | None:
-        """Return the request that was read, if it is complete; its body still counts."""
-        environ = self.request
-        self.request = None
-        return environ
+        self.is_finished = True
 
     def read(self, data: bytes, start: int) -> int:
         """Read a piece of `data` from `start` on, and return its end.
 
-        The end is `start` if more data is needed. Call take_request() after each piece.
+        The end is `start` if more data is needed. `request` is set if the piece completes one.
         """
-        if self.state is RequestState.READY:
+        self.request = None
+        if self.state is READY:
             if data[start] in LINE_BREAKS and self.head_bytes < MAX_HEADER_BYTES:
                 self.head_bytes += 1
                 return start + 1
             if is_method_incomplete(data, start):
                 return start
 
-        if self.state is RequestState.READING_BODY:
+        if self.state is READING_BODY:
             end = min(len(data), start + self.remaining_bytes)
             self.remaining_bytes -= end - start
             self.feed(data, start, end)
-        elif self.state is RequestState.READING_CHUNKS:
+        elif self.state is READING_CHUNKS:
             end = self.cutter.end_of_piece(data, start, MAX_PIECE_BYTES)
             self.read_chunks(data, start, end)
         else:
@@ -112,7 +113,7 @@ class RequestReader:
 
         self.framing_bytes += end - start - (self.body_bytes - body_bytes_before)
         max_bytes = MAX_HEADER_BYTES + CHUNK_FRAMING_BYTES * self.n_chunks
-        if self.state is RequestState.READING_CHUNKS and self.framing_bytes > max_bytes:
+        if self.state is READING_CHUNKS and self.framing_bytes > max_bytes:
             self.reject(
                 "431 Request Header Fields Too Large",
                 f"Expected at most {MAX_HEADER_BYTES} bytes of chunk extensions and trailers",
@@ -142,7 +143,7 @@ class RequestReader:
         if self.is_finished:
             return
 
-        is_chunked = self.state is RequestState.READING_CHUNKS
+        is_chunked = self.state is READING_CHUNKS
         self.parser = new_parser(self)
         self.parser.feed_data(head_without_upgrade(self.environ, is_chunked))
 
@@ -150,12 +151,12 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        if self.state is not RequestState.READY:
+        if self.state is not READY:
             return
         self.environ: Environ = self.base_environ.copy()
         self.target = b""
         self.n_fields = 0
-        self.state = RequestState.READING_HEAD
+        self.state = READING_HEAD
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
@@ -169,11 +170,11 @@ class RequestReader:
         A field after a chunked body is not a header: it must not replace or add one (RFC 9110,
         section 6.5.1), because proxies and checks have seen the headers only.
         """
-        if self.state is not RequestState.READING_HEAD:
+        if self.state is not READING_HEAD:
             return
 
         self.n_fields += 1
-        if self.n_fields > self.worker.max_fields or len(value) > self.worker.max_field_bytes:
+        if self.n_fields > self.max_fields or len(value) > self.max_field_bytes:
             raise self.reject_headers()
 
         variable = cgi_variable_name(name)
@@ -192,7 +193,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """Complete the environ and check the head of the request."""
-        if self.state is not RequestState.READING_HEAD:
+        if self.state is not READING_HEAD:
             return
 
         self.head_bytes = 0
@@ -209,16 +210,16 @@ class RequestReader:
         except RequestRejected as error:
             raise self.reject(error.status, error.message) from None
 
-        self.state = RequestState.READING_BODY
+        self.state = READING_BODY
         self.remaining_bytes = int(environ.get("CONTENT_LENGTH", 0))
         if "HTTP_TRANSFER_ENCODING" in environ:
-            self.state = RequestState.READING_CHUNKS
+            self.state = READING_CHUNKS
             self.framing_bytes = 0
             self.n_chunks = 0
         if self.remaining_bytes > self.worker.max_body_bytes:
             self.stop_reading()
 
-        has_body = self.remaining_bytes or self.state is RequestState.READING_CHUNKS
+        has_body = self.remaining_bytes or self.state is READING_CHUNKS
         if has_body and "HTTP_EXPECT" in environ and version == "1.1":
             self.connection.request_body()
 
@@ -248,7 +249,7 @@ class RequestReader:
     def complete_request(self) -> None:
         """Leave the request to the connection."""
         self.environ["wsgi.input"] = io.BytesIO(self.body_buffer.take_body())
-        self.state = RequestState.READY
+        self.state = READY
         self.cutter.reset()
         self.request = self.environ
 
@@ -281,8 +282,7 @@ class RequestReader:
         """Reject a request whose head is too large."""
         return self.reject(
             "431 Request Header Fields Too Large",
-            f"Expected at most {MAX_HEADER_BYTES} bytes "
-            f"and {self.worker.max_fields} fields of headers",
+            f"Expected at most {MAX_HEADER_BYTES} bytes and {self.max_fields} fields of headers",
         )
 
     def reject_request_line(self) -> ConnectionRejected:

@@ -22,7 +22,7 @@ from serving.server.application import Response, call_application, error_respons
 from serving.server.body_buffer import BufferBudget
 from serving.server.environ import Environ
 from serving.server.http11 import Connection
-from serving.server.path_costs import SLOW_REQUEST_SECONDS, PathCosts, RunTimer
+from serving.server.path_costs import SLOW_REQUEST_SECONDS, PathCosts, is_quick_since, measure_usage
 from serving.server.request_reader import MAX_HEADER_BYTES
 from serving.server.response_limit import ResponseLimit
 from serving.server.settings import check_settings
@@ -188,9 +188,12 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         path = environ["PATH_INFO"]
         body_bytes = connection.reader.body_buffer.held_bytes
         if body_bytes <= MAX_INLINE_BODY_BYTES and path in self.path_costs.quick_paths:
+            usage = measure_usage()
             started_at = time.perf_counter()
             response = self.call_application(environ)
-            self.path_costs.record_loop_run(path, time.perf_counter() - started_at)
+            seconds = time.perf_counter() - started_at
+            if seconds > SLOW_REQUEST_SECONDS and not is_quick_since(usage):
+                self.path_costs.record_slow_run(path)
             self.respond(connection, response)
             return
 
@@ -202,11 +205,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
 
     def handle_in_thread(self, connection: Connection, environ: Environ, body_bytes: int) -> None:
         """Answer a request; called in a thread."""
-        timer = RunTimer()
+        usage = measure_usage()
         response = self.call_application(environ)
-        is_quick = timer.is_quick()
-        if body_bytes <= MAX_INLINE_BODY_BYTES:
-            self.path_costs.record_thread_run(environ["PATH_INFO"], is_quick=is_quick)
+        if body_bytes <= MAX_INLINE_BODY_BYTES and is_quick_since(usage):
+            self.path_costs.record_quick_run(environ["PATH_INFO"])
 
         if response.has_begun:
             self.send_from_thread(connection, response)
