@@ -48,6 +48,10 @@ run: .venv/serving ## Serve on http://localhost:5000 (other port: PORT=8000 make
 test: .venv/dev ## Run the tests and show their coverage
 	$(BIN)/pytest --cov
 
+.PHONY: test-swap
+test-swap: need-git .venv/dev ## Swap in another model and run the tests (EXAMPLE=penguins; needs git)
+	.ci/swap_model.sh $(or $(EXAMPLE),penguins)
+
 .PHONY: test-crds
 test-crds: need-git .venv/dev $(CRDS) ## Validate the custom resources (needs git and the internet)
 	CRDS=$(CRDS) $(BIN)/pytest tests/deployment/test_crds.py
@@ -76,7 +80,7 @@ lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python .ci/check_style.py *.py .ci serving bench tests
+	$(BIN)/python .ci/check_style.py *.py .ci serving bench examples tests
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/deptry --no-ansi .
 	$(BIN)/codespell

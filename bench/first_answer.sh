@@ -15,8 +15,9 @@ git clone --quiet "$here" clone
 cloned=$(now)
 PORT=5050 make --quiet -C clone run 2>clone.log &
 server=$!
+row=$(python3 -c 'import json; print(json.dumps(json.load(open("clone/model.json"))["reference"][0]["features"]))')
 until curl --silent --fail http://localhost:5050/predict \
-    --header "Content-Type: application/json" --data '{"features":[5.1, 3.5, 1.4, 0.2]}'; do
+    --header "Content-Type: application/json" --data "{\"features\":$row}"; do
     kill -0 "$server" || { cat clone.log; exit 1; }
     sleep 0.1
 done

@@ -1,12 +1,16 @@
 """Other servers of the same model, each in its own environment, with one process on one core."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 VENVS = ROOT / ".venv-peers"
-ROW = "[5.1, 3.5, 1.4, 0.2]"
+CARD = json.loads((ROOT / "model.json").read_text())
+NAME = CARD["name"]
+ROW = json.dumps(CARD["reference"][0]["features"])
+N_FEATURES = len(CARD["features"])
 OURS = f'{{"features":{ROW}}}'
 
 ARTICLE = """
@@ -93,11 +97,16 @@ mlflow.sklearn.save_model(joblib.load("model.pkl"), "saved", serialization_forma
 MLSERVER = {
     "settings.json": '{"http_port": PORT, "grpc_port": 5811, "metrics_port": 5812,'
     ' "parallel_workers": 0}',
-    "model-settings.json": '{"name": "iris", "implementation": "mlserver_sklearn.SKLearnModel",'
-    ' "parameters": {"uri": "./model.pkl"}}',
+    "model-settings.json": json.dumps(
+        {
+            "name": NAME,
+            "implementation": "mlserver_sklearn.SKLearnModel",
+            "parameters": {"uri": "./model.pkl"},
+        }
+    ),
 }
 V2 = (
-    f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP64","data":{ROW}}}],'
+    f'{{"inputs":[{{"name":"x","shape":[1,{N_FEATURES}],"datatype":"FP64","data":{ROW}}}],'
     '"outputs":[{"name":"predict"}]}'
 )
 
@@ -124,7 +133,7 @@ PEERS = {
         ["mlserver", "mlserver-sklearn"],
         MLSERVER,
         ["mlserver start ."],
-        "/v2/models/iris/infer",
+        f"/v2/models/{NAME}/infer",
         V2,
     ),
     "MLflow": (

@@ -23,23 +23,27 @@ from variants import OURS, PORT, SERVERS, VARIANTS, gunicorn
 METRICS_PORT = 5802
 # Of ten requests six predict one row, one predicts two rows, one is invalid, one has an unknown
 # path and method, and one is feedback.
-MIXED_REQUESTS = """local n = math.random(1, 1000000000)
+MIXED_TEMPLATE = """local n = math.random(1, 1000000000)
 local json = {["Content-Type"] = "application/json"}
-local function value() return math.random() * 9 end
-local function row()
-  return string.format("[%.2f,%.2f,%.2f,%.2f]", value(), value(), value(), value())
-end
+local row = 'ROW'
 local function post(path, body) return wrk.format("POST", path, json, body) end
 function request()
   n = n + 1
   local kind = n % 10
-  if kind == 0 then return post("/predict", '{"features":[' .. row() .. ',' .. row() .. ']}') end
+  if kind == 0 then return post("/predict", '{"features":[' .. row .. ',' .. row .. ']}') end
   if kind == 1 then return post("/predict", '{"features":[1,2,"' .. n .. '"]}') end
   if kind == 2 then return wrk.format("PATCH", "/x" .. n, {["X-Request-ID"] = "x" .. n}) end
-  if kind == 3 then return post("/feedback", '{"prediction":[0,1],"actual":[1,1]}') end
-  return post("/predict", '{"features":' .. row() .. '}')
+  if kind == 3 then return post("/feedback", 'FEEDBACK') end
+  return post("/predict", '{"features":' .. row .. '}')
 end
 """
+
+
+def mixed_requests():
+    """Return a script for wrk with rows and classes of the shipped model."""
+    classes = [found["value"] for found in peers.CARD["classes"][:1]]
+    feedback = json.dumps({"prediction": classes, "actual": classes})
+    return MIXED_TEMPLATE.replace("ROW", peers.ROW).replace("FEEDBACK", feedback)
 
 
 def medians_by_name(runs):
@@ -92,7 +96,12 @@ def compare_peers(seconds, rounds):
     version = json.loads((ROOT / "model.json").read_text())["libraries"]["scikit-learn"]
     servers = {
         "this service": (*OURS, ROOT, "/predict", peers.OURS),
-        "this service, Open Inference V2": (*OURS, ROOT, "/v2/models/iris/infer", peers.V2),
+        "this service, Open Inference V2": (
+            *OURS,
+            ROOT,
+            f"/v2/models/{peers.NAME}/infer",
+            peers.V2,
+        ),
     }
     work = Path(tempfile.mkdtemp())
     for name in peers.PEERS:
@@ -170,7 +179,7 @@ def soak(n_requests):
     """Print memory and metric series until the service has answered `n_requests`."""
     command, env = OURS
     with serve(command, env | {"METRICS_PORT": str(METRICS_PORT)}):
-        run_wrk(10, script=MIXED_REQUESTS, allow_errors=True)
+        run_wrk(10, script=mixed_requests(), allow_errors=True)
         send("/metrics", METRICS_PORT, None)  # its own series exist from the first scrape on
         n_answered = 0
         while n_answered <= n_requests:
@@ -185,7 +194,7 @@ def soak(n_requests):
                 "worker MiB": round(memory / 2**20, 1),
             }
             print(json.dumps(record))
-            run_wrk(30, script=MIXED_REQUESTS, allow_errors=True)
+            run_wrk(30, script=mixed_requests(), allow_errors=True)
 
 
 def sum_samples(samples, prefix):

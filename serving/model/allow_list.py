@@ -88,7 +88,6 @@ SPARSE_MODULES = frozenset(
         "scipy.sparse._csc",
         "scipy.sparse._csr",
         "scipy.sparse._dia",
-        "scipy.sparse._dok",
         "scipy.sparse._lil",
     }
 )
@@ -132,10 +131,13 @@ CONSTRUCTORS = frozenset(
 TYPES = frozenset(
     {
         ("builtins", "bool"),
+        ("builtins", "dict"),
         ("builtins", "float"),
         ("builtins", "int"),
+        ("builtins", "list"),
         ("builtins", "object"),
         ("builtins", "str"),
+        ("builtins", "tuple"),
         ("numpy", "ndarray"),
         ("numpy.ma", "MaskedArray"),
         ("numpy.random._mt19937", "MT19937"),
@@ -167,6 +169,8 @@ FUNCTIONS = frozenset(
         ("scipy._lib.array_api_compat.numpy._aliases", "asarray"),
         ("sklearn.cluster._kmeans", "_kmeans_single_elkan"),
         ("sklearn.cluster._kmeans", "_kmeans_single_lloyd"),
+        ("sklearn.metrics._scorer", "negative_likelihood_ratio"),
+        ("sklearn.metrics._scorer", "positive_likelihood_ratio"),
         ("sklearn.utils.validation", "check_array"),
     }
 )

@@ -35,8 +35,8 @@ def import_name(module: str, name: str) -> tuple[Any, Use]:
 
     Raises ModelError if the name is not on the allow-list or cannot be imported.
     """
-    # A dotted name reads attributes, which leads out of the module.
-    if "." not in name and _is_allowed_module(module):
+    if _is_allowed_module(module):
+        # A dotted name, which leads out of the module, is not split, so that it is not found.
         value = getattr(_import_module(module), name, None)
         use = _use_of(value, module, name)
         if use:

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import sys
 from collections.abc import Iterable
 from importlib import import_module, metadata
 from pathlib import Path
@@ -17,8 +18,8 @@ from serving.model.imports import OWN_FILE, distributions_of
 # Another version of these three reads the same pickle, and the self-test compares predictions.
 UNCHECKED_LIBRARIES = frozenset({"python", "numpy", "joblib"})
 
-# Python's own modules have no distribution.
-KNOWN_MODULES = frozenset({"numpy", "joblib", "sklearn", "serving"})
+# Packages that are in every card, or are no library.
+KNOWN_PACKAGES = frozenset({"numpy", "joblib", "sklearn", "serving"}) | sys.stdlib_module_names
 
 
 def library_versions(modules: Iterable[str]) -> dict[str, str]:
@@ -30,7 +31,7 @@ def library_versions(modules: Iterable[str]) -> dict[str, str]:
         "joblib": joblib.__version__,
     }
 
-    other_packages = {module.partition(".")[0] for module in modules} - KNOWN_MODULES
+    other_packages = {module.partition(".")[0] for module in modules} - KNOWN_PACKAGES
     for package in sorted(other_packages):
         for distribution in distributions_of(package):
             versions[distribution] = metadata.version(distribution)

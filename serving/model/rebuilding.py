@@ -9,8 +9,11 @@ from numpy.random import BitGenerator, Generator, RandomState
 from scipy.stats import rv_discrete
 
 from serving.model.allow_list import COMPILED_MODULES, METHOD_ATTRIBUTES, METHODS, Use
-from serving.model.errors import ModelError
+from serving.model.errors import ModelError, one_line
 from serving.model.imports import import_name
+
+# The flag of a dtype that only says how it was made.
+ALIGNED_STRUCT = 0x80
 
 
 def check_state(instance: Any, state: Any) -> None:
@@ -61,6 +64,32 @@ def _names_methods(value: Any) -> bool:
     if type(names) not in (list, tuple):
         return False
     return all(type(name) is str and name in METHODS for name in names)
+
+
+def check_dtype(dtype: np.dtype[Any]) -> None:
+    """Raise ModelError unless numpy would make the same `dtype` itself.
+
+    A pickle sets its flags, which say whether bytes are pointers, and the offsets of its fields.
+    """
+    try:
+        if dtype.names:
+            fields = [dtype.fields[name] for name in dtype.names]  # type: ignore[index]
+            expected = np.dtype(
+                {
+                    "names": list(dtype.names),
+                    "formats": [field[0] for field in fields],
+                    "offsets": [field[1] for field in fields],
+                    "itemsize": dtype.itemsize,
+                }
+            )
+        else:
+            expected = np.dtype(dtype.subdtype or dtype.str)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"it has an impossible dtype: {one_line(error)}") from error
+
+    flags = expected.flags ^ dtype.flags
+    if flags & ~ALIGNED_STRUCT or expected.itemsize != dtype.itemsize:
+        raise ModelError("it has an impossible dtype: the flags are not those of numpy")
 
 
 def distribution_state(distribution: Any, state: Any) -> Any:

@@ -21,7 +21,10 @@ from serving.model.allow_list import Use
 from serving.model.errors import ModelError
 from serving.model.imports import import_name
 from serving.model.libraries import check_scikit_learn
-from serving.model.rebuilding import REPLACEMENTS, check_state, distribution_state
+from serving.model.rebuilding import REPLACEMENTS, check_dtype, check_state, distribution_state
+
+# The last arguments of numpy.dtype in a pickle: not aligned, and a new one.
+NEW_DTYPE = (False, True)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
             raise ModelError(f"it calls {_text(function)}, which is not a constructor")
         if function is partial and not self._is_function(*arguments):
             raise ModelError(f"it makes a partial of {_text(*arguments)}, which is not a function")
+        if function is np.dtype and arguments[1:] != NEW_DTYPE:
+            raise ModelError("it takes a dtype that the whole process shares")
         super().load_reduce()
 
     def load_newobj(self) -> None:
@@ -126,6 +131,8 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
         else:
             check_state(instance, state)
         super().load_build()
+        if isinstance(instance, np.dtype):
+            check_dtype(instance)
 
     def load_append(self) -> None:
         """Append to a list."""

@@ -90,12 +90,13 @@ class Connection(asyncio.BufferedProtocol):
         data = self.unread
         position = 0
         environ = None
-        while position < len(data) and environ is None and self.can_answer():
-            begin = position
-            position = reader.read(data, begin)
-            environ = reader.take_request()
-            if position == begin:
-                break
+        if self.can_answer():
+            while position < len(data) and environ is None and not reader.is_finished:
+                begin = position
+                position = reader.read(data, begin)
+                environ = reader.request
+                if position == begin:
+                    break
 
         self.unread = data[position:]
         if environ is not None:
@@ -150,8 +151,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send a response; a thread computes the rest of its body, if there is one."""
         self.reader.body_buffer.release()
         if self.transport.is_closing():
-            if response.close:
-                response.close()
+            response.release()
             return
 
         self.worker.count_response()
@@ -162,18 +162,16 @@ class Connection(asyncio.BufferedProtocol):
         is_last = self.reader.is_finished or not self.worker.alive
         self.keep_alive = not is_last and (has_length or not is_http10)
 
-        lines = [response.head]
+        head = response.head
         if not response.has_date:
-            lines.append(self.worker.date)
+            head += self.worker.date
         if self.is_chunked:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            head += b"Transfer-Encoding: chunked\r\n"
         if not self.keep_alive:
-            lines.append(b"Connection: close\r\n")
+            head += b"Connection: close\r\n"
         elif is_http10:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        lines.append(self.frame(response.body))
-        self.write(b"".join(lines))
+            head += b"Connection: keep-alive\r\n"
+        self.write(b"%b\r\n%b" % (head, self.frame(response.body)))
 
         if response.rest is None:
             self.finish_response()

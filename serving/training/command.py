@@ -2,11 +2,15 @@
 
 import argparse
 import csv
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from serving.model.card import ModelCard
 from serving.model.errors import InvalidInput, ModelError
 from serving.training.dataset import Dataset, TrainingData
 from serving.training.evaluation import METRIC_NAMES, Evaluation
@@ -44,6 +48,7 @@ def train(
 
     card_path = options.output.with_suffix(".json")
     print(f"wrote {options.output} and {card_path.name}, version {card.sha256[:12]}")
+    print(f"try it: make run, then {example_command(card)}")
     if options.held_out:
         write_held_out(options.held_out, model.data, model.evaluation)
     if register:
@@ -100,6 +105,16 @@ def check_score(options: argparse.Namespace, evaluation: Evaluation) -> None:
     if evaluation.lowest_score < options.min_score:
         metric = METRIC_NAMES[evaluation.main_metric]
         raise DataError(f"{metric} {evaluation.lowest_score:.3f} is below {options.min_score}")
+
+
+def example_command(card: ModelCard) -> str:
+    """Return a command that sends the first reference row to a local service."""
+    body = msgspec.json.encode({"features": card.reference[0].features}).decode()
+    quoted = shlex.quote(body)
+    return (
+        "curl -X POST http://localhost:5000/predict "
+        f'-H "Content-Type: application/json" -d {quoted}'
+    )
 
 
 def write_held_out(path: Path, data: TrainingData, evaluation: Evaluation) -> None:

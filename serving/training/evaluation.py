@@ -102,7 +102,7 @@ def evaluate(data: TrainingData, build_estimator: Callable[[], Any]) -> Evaluati
         held_out_metrics=measure(estimator, X_held_out, y_held_out),
         held_out_indices=held_out_rows,
         y_held_out=y_held_out,
-        y_predicted=np.asarray(estimator.predict(X_held_out)),
+        y_predicted=predict(estimator, X_held_out, y_held_out),
         cross_validated=cross_validated,
     )
 
@@ -118,7 +118,7 @@ def choose_folds(y: Array, is_stratified: bool) -> Any:
 
 def measure(estimator: Any, X: Any, y: Array) -> dict[str, float]:
     """Return the metrics of a fitted estimator on rows that it was not fitted on."""
-    predicted = np.asarray(estimator.predict(X))
+    predicted = predict(estimator, X, y)
     if get_tags(estimator).estimator_type == "regressor":
         return {
             "r2": float(r2_score(y, predicted)),
@@ -138,6 +138,11 @@ def measure(estimator: Any, X: Any, y: Array) -> dict[str, float]:
     return metrics
 
 
+def predict(estimator: Any, X: Any, y: Array) -> Array:
+    """Return predictions in the shape of the targets `y`; CatBoost returns a column."""
+    return np.asarray(estimator.predict(X)).reshape(y.shape)
+
+
 def score_second_class(estimator: Any, X: Any) -> Floats | None:
     """Return a score that rises with the probability of the second of two classes, if any."""
     if hasattr(estimator, "predict_proba"):
@@ -151,7 +156,8 @@ def predict_folds(data: TrainingData, folds: dict[str, Any], shape: tuple[int, .
     """Return the prediction for each row by the estimator that was not fitted on it."""
     predictions = np.zeros(shape)
     for estimator, test_rows in zip(folds["estimator"], folds["indices"]["test"], strict=True):
-        predictions[test_rows] = estimator.predict(take(data.X, test_rows))
+        rows = take(data.X, test_rows)
+        predictions[test_rows] = predict(estimator, rows, predictions[test_rows])
     return predictions
 
 

@@ -17,6 +17,7 @@ NEEDS = {
     "test-crds": "needs git: apt-get install git",
     "test-monitoring": "needs prometheus: apt-get install prometheus",
     "test-registry": "needs git: apt-get install git",
+    "test-swap": "needs git: apt-get install git",
     "verify": "needs cosign: https://docs.sigstore.dev/cosign/system_config/installation/",
 }
 

@@ -23,6 +23,7 @@ CI_TASKS = {
     "test-crds",
     "test-monitoring",
     "test-registry",
+    "test-swap",
     "verify",
 }
 

@@ -2,7 +2,9 @@
 
 import re
 
+import numpy as np
 import pytest
+import scipy.stats
 import sklearn
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -25,6 +27,7 @@ REFUSED = {
     "An index": operations(b"cpandas.core.indexes.base\n_new_Index\n"),
     "`numpy.vec": operations(b"cnumpy\napply_along_axis\n"),
     "A `Pipeline`": joblib_bytes(Pipeline([("a", LogisticRegression())], memory="cache")),
+    "A distribution": joblib_bytes(scipy.stats.rv_histogram(np.histogram([0, 1, 1]))),
     "A vectorizer": joblib_bytes(make_pipeline(CountVectorizer(input="filename"))),
 }
 

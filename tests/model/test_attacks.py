@@ -9,9 +9,12 @@ import pytest
 import scipy.stats
 import sklearn
 from numpy.random import _pickle as random_pickle
+from sklearn._loss._loss import CyHalfBinomialLoss
+from sklearn.cluster._birch import _CFNode
 from sklearn.datasets import load_iris
 from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import _scorer
 from sklearn.multioutput import ClassifierChain
@@ -22,6 +25,7 @@ from sklearn.utils.parallel import Parallel
 
 from helpers import Call
 from pickles import Instance, Result, joblib_bytes, operations
+from serving.model import transformers
 from serving.model.errors import ModelError
 from serving.model.unpickling import restricted_loads
 
@@ -103,7 +107,7 @@ def test_partial_keeps_its_function():
         restricted_loads(change)
 
 
-@pytest.mark.parametrize("target", [LogisticRegression, np.exp, np.mean], ids=repr)
+@pytest.mark.parametrize("target", [LogisticRegression, np.exp, np.mean], ids=str)
 def test_shared_object_is_not_changed(target):
     """A pickle cannot set attributes of a class or a function, which the process shares."""
     predict = LogisticRegression.predict
@@ -120,6 +124,39 @@ def test_method_is_not_replaced(name, wrap):
     content = joblib_bytes(Instance(LogisticRegression, wrap({name: np.exp})))
     with pytest.raises(ModelError, match=f"it replaces the method {name} of LogisticRegression"):
         restricted_loads(content)
+
+
+@pytest.mark.parametrize("cls", [_CFNode, RBF])
+def test_special_method_is_not_added(cls):
+    """A class without `__setstate__` gets none: the next operation would call it."""
+    content = joblib_bytes(Instance(cls, {"__setstate__": np.exp}))
+    with pytest.raises(ModelError, match=f"it replaces the method __setstate__ of {cls.__name__}"):
+        restricted_loads(content)
+
+
+@pytest.mark.parametrize("name", ["__generator_ctor", "__randomstate_ctor"])
+def test_random_state_calls_nothing(monkeypatch, name):
+    """The second argument of numpy's own function, which it calls, is not called."""
+    calls = []
+
+    def record(*arguments):
+        calls.append(arguments)
+        return np.random.MT19937()
+
+    monkeypatch.setattr(record, "__module__", transformers.__name__)
+    monkeypatch.setattr(record, "__qualname__", "record")
+    monkeypatch.setattr(transformers, "record", record, raising=False)
+    constructor = random_pickle.__dict__[name]
+    with pytest.raises(TypeError):
+        restricted_loads(joblib_bytes(Call(constructor, "MT19937", record)))
+    assert not calls
+
+
+def test_bit_generator_is_of_numpy():
+    """A random state is not made of any other class, which numpy's own function calls."""
+    constructor = random_pickle.__dict__["__bit_generator_ctor"]
+    with pytest.raises(ModelError, match="a random state has no bit generator of numpy"):
+        restricted_loads(joblib_bytes(Call(constructor, CyHalfBinomialLoss)))
 
 
 @pytest.mark.parametrize("state", [[("predict", np.exp)], StandardScaler(), ({}, {}, {})], ids=repr)

@@ -84,6 +84,19 @@ def test_load_rejects_card_of_other_model(model_path, change, message):
         load_model(model_path)
 
 
+def test_card_without_signature_is_loaded(model_path):
+    """A card from before the signature describes a model of numbers in an array."""
+
+    def remove_new_members(card):
+        for name in ("task", "input", "prediction"):
+            del card[name]
+
+    edit_card(model_path.with_suffix(".json"), remove_new_members)
+    model = load_model(model_path)
+    assert (model.card.task, model.card.input) == (None, "array")
+    assert {feature.type for feature in model.card.features} == {"number"}
+
+
 def test_load_rejects_model_beside_old_card(model_path):
     """A new model beside an old card is rejected by its digest."""
     joblib.dump(LogisticRegression(C=0.1).fit(X, y), model_path)
@@ -96,7 +109,7 @@ def test_load_rejects_other_scikit_learn_without_card(tmp_path):
     """Without a card the version in the pickle itself is checked."""
     # scikit-learn writes its version into each pickle.
     other_version = re.sub("[0-9]", "0", sklearn.__version__)
-    content = (MODEL_FILE).read_bytes()
+    content = MODEL_FILE.read_bytes()
     path = tmp_path / "model.pkl"
     path.write_bytes(content.replace(sklearn.__version__.encode(), other_version.encode()))
     message = f"trained with scikit-learn {other_version}, .* is installed"

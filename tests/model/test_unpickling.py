@@ -91,6 +91,19 @@ def test_hostile_pickle_does_not_run(tmp_path, build_call, wrap):
         ("numpy.f2py.__main__", "main"),
         ("joblib", "load"),
         ("joblib.numpy_pickle", "NDArrayWrapper"),  # reads a file that it names
+        ("numpy", "apply_along_axis"),  # calls its argument
+        ("numpy", "frompyfunc"),
+        ("operator", "attrgetter"),
+        ("sklearn.metrics._scorer", "_cached_call"),  # calls a method that an argument names
+        ("sklearn.metrics._scorer", "check_scoring"),
+        ("sklearn.metrics._scorer", "get_scorer"),
+        ("sklearn.metrics._scorer", "make_scorer"),
+        ("sklearn.metrics.pairwise", "_parallel_pairwise"),
+        ("sklearn.metrics.pairwise", "config_context"),  # a function that was imported there
+        ("sklearn.metrics.pairwise", "kernel_metrics"),
+        ("sklearn.metrics.pairwise", "pairwise_distances_chunked"),
+        ("sklearn.pipeline", "make_pipeline"),
+        ("sklearn.preprocessing._data", "check_array"),
         ("this", "s"),
     ],
 )
