@@ -156,7 +156,7 @@ class ModelMetrics:
         help_text = "Share of cross-validated predictions per bin, add-one smoothed"
         if self._has_classes:
             prefix = "class"
-            help_text = "Share of training rows per class, add-one smoothed"
+            help_text = "Expected share of predictions per class, add-one smoothed"
 
         counts = self.scope.prediction_reference
         yield self._versioned_metric(
