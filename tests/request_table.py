@@ -155,6 +155,10 @@ HEADERS = [
     (f"{GET}Content-Type: text/csv||", "200", {"CONTENT_TYPE": "text/csv"}),
     (f"{GET}Content_Length: 5||", "200", {"CONTENT_LENGTH": None}),
     (f"{GET}Proxy: http://x||", "200", {"REMOTE_ADDR": "127.0.0.1"}),
+    (f"{GET}X-Forwarded-For: 1.2.3.4||", "200", {"REMOTE_ADDR": "127.0.0.1"}),
+    (f"{GET}X-Forwarded-Proto: https||", "200", {"wsgi.url_scheme": "http"}),
+    (f"{GET}X-Forwarded-Host: y||", "200", {"HTTP_HOST": "x"}),
+    (f"{GET}Forwarded: for=1.2.3.4;proto=https||", "200", {"wsgi.url_scheme": "http"}),
     (f"{GET}A : b||", "400 close"),
     (f"{GET}A b: c||", "400 close"),
     (f"{GET}A<TAB>: b||", "400 close"),
@@ -375,6 +379,7 @@ TABLE = {
 
 # Valid requests that gunicorn's own parser answers in another way.
 DIFFERENT_UNDER_GTHREAD = (
+    f"{GET}X-Forwarded-Proto: https||",  # believed from the same machine
     f"GET /  HTTP/1.1|{HOST}|",
     f"{GET}Cookie: a=1|Cookie: b=2||",
     f"{GET}A: {'x' * 8190}||",
