@@ -10,18 +10,10 @@ import pytest
 
 from connections import RawConnection
 from documentation import table
-from request_table import DIFFERENT_UNDER_GTHREAD, TABLE
+from request_table import DIFFERENT_UNDER_GTHREAD, TABLE, encode
 
 PIECES = (65536, 3, 1)
 MAX_BYTES_IN_PIECES = 2000  # longer requests are sent in larger pieces, which takes less time
-NAMES = {"|": "\r\n", "<CR>": "\r", "<LF>": "\n", "<NUL>": "\0", "<TAB>": "\t"}
-
-
-def encode(text):
-    """Return the bytes of a request in the table."""
-    for name, character in NAMES.items():
-        text = text.replace(name, character)
-    return text.encode("latin-1")
 
 
 def send_in_pieces(client, data, n_bytes):
