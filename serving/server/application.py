@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from functools import lru_cache
 from typing import Any
 
 from serving.server.environ import Environ
-
-CONTENT_LENGTH_LENGTH = len("Content-Length")
-DATE_LENGTH = len("Date")
 
 ERROR_BODY = b'{"error":"Internal Server Error"}\n'
 ERROR_HEAD = (
@@ -20,26 +18,16 @@ ERROR_HEAD = (
 class Response:
     """A response: its head without the last lines, and the body or the first part of it."""
 
-    __slots__ = (
-        "body",
-        "close",
-        "context",
-        "has_begun",
-        "has_date",
-        "head",
-        "n_rest_bytes",
-        "rest",
-    )
+    has_date = False  # the application has set the header itself
+    has_begun = True  # the first part of the body is known, so the head may be sent
+    rest: Iterator[bytes] | None = None  # of the body
+    n_rest_bytes: int | None = None  # None: not known
+    close: Callable[[], None] | None = None  # to call after the rest
+    context: Context | None = None  # in which the rest is computed
 
-    def __init__(self, head: bytes, body: bytes, *, has_date: bool = False) -> None:
+    def __init__(self, head: bytes, body: bytes) -> None:
         self.head = head
         self.body = body
-        self.has_date = has_date  # the application has set the header itself
-        self.has_begun = True  # the first part of the body is known, so the head may be sent
-        self.rest: Iterator[bytes] | None = None  # of the body
-        self.n_rest_bytes: int | None = None  # None: not known
-        self.close: Callable[[], None] | None = None  # to call after the rest
-        self.context: Context | None = None  # in which the rest is computed
 
     def next_chunk(self) -> bytes | None:
         """Compute the next part of the rest where the context of the request continues.
@@ -124,6 +112,12 @@ def add_body(
         response.body = response.body[:length]
 
 
+@lru_cache(256)
+def lower(name: str) -> str:
+    """Return the name of a header in lower case."""
+    return name.lower()
+
+
 def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, int | None]:
     """Return a response without its body, and the length that the application gives.
 
@@ -131,16 +125,18 @@ def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, 
     """
     length = None
     has_date = False
-    lines = [f"HTTP/1.1 {status}\r\n"]
+    head = f"HTTP/1.1 {status}\r\n"
     for name, value in headers:
-        lines.append(f"{name}: {value}\r\n")
-        # The length is compared first, because that costs less than a name in lower case.
-        if len(name) == CONTENT_LENGTH_LENGTH and name.lower() == "content-length":
+        head += f"{name}: {value}\r\n"
+        lower_name = lower(name)
+        if lower_name == "content-length":
             length = int(value)
-        elif len(name) == DATE_LENGTH and name.lower() == "date":
+        elif lower_name == "date":
             has_date = True
 
-    head = "".join(lines)
-    if head.count("\n") != len(lines) or head.count("\r") != len(lines):
+    n_lines = len(headers) + 1
+    if head.count("\n") != n_lines or head.count("\r") != n_lines:
         raise ValueError("the response has a line break in its status or a header")
-    return Response(head.encode("latin-1"), b"", has_date=has_date), length
+    response = Response(head.encode("latin-1"), b"")
+    response.has_date = has_date
+    return response, length

@@ -15,11 +15,12 @@ from serving.server.environ import Environ, cgi_variable_name, connection_variab
 from serving.server.parser import head_without_upgrade, new_parser
 from serving.server.pieces import (
     LINE_BREAKS,
+    MAX_METHOD_BYTES,
     PieceCutter,
     begins_with_method,
     is_method_incomplete,
 )
-from serving.server.request_head import RequestRejected, add_request_line, check_headers
+from serving.server.request_head import RequestRejected, check_headers, request_line_variables
 
 MAX_HEADER_BYTES = 65536  # of the request line and all headers; of trailers and chunk extensions
 CHUNK_FRAMING_BYTES = 16  # of each chunk do not count: its size and two line breaks
@@ -80,7 +81,8 @@ class RequestReader:
             if data[start] in LINE_BREAKS and self.head_bytes < MAX_HEADER_BYTES:
                 self.head_bytes += 1
                 return start + 1
-            if is_method_incomplete(data, start):
+            has_method = data.find(b" ", start, start + MAX_METHOD_BYTES) >= 0
+            if not has_method and is_method_incomplete(data, start):
                 return start
 
         if self.state is READING_BODY:
@@ -205,7 +207,7 @@ class RequestReader:
         if len(self.target) + len(method) + LINE_FRAMING_BYTES > self.worker.max_line_bytes:
             raise self.reject_request_line()
         try:
-            add_request_line(environ, method, self.target, version)
+            environ.update(request_line_variables(method, self.target, version))
             check_headers(environ)
         except RequestRejected as error:
             raise self.reject(error.status, error.message) from None

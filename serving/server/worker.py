@@ -36,6 +36,8 @@ MAX_INLINE_BODY_BYTES = 16384
 MAX_STREAMS = 100  # that are computed at the same time; the next ones wait
 
 DEFAULT_MAX_BODY_BYTES = 2**20  # of an application without MAX_CONTENT_LENGTH
+# Of the graceful timeout, after which gunicorn kills the worker: to end what has not ended by then.
+ABORT_SECONDS = 0.4
 RECEIVE_BYTES = 65536  # at once from one connection
 
 
@@ -135,14 +137,15 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         for connection in self.connections:
             connection.last_progress = self.now  # time for a request in transit
 
-        deadline = self.now + self.cfg.graceful_timeout
+        deadline = self.now + self.cfg.graceful_timeout - ABORT_SECONDS
         while self.connections and self.now < deadline:
             self.heartbeat()
             await asyncio.sleep(0.1)
 
-        for connection in tuple(self.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)  # threads that wait to write see that their client has left
+        if self.connections:
+            for connection in tuple(self.connections):
+                connection.transport.abort()
+            await asyncio.sleep(ABORT_SECONDS / 2)  # for threads that wait for a client to read
 
     def remove_connection(self, connection: Connection) -> None:
         """Forget a connection, and accept another one instead."""

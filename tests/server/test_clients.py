@@ -87,7 +87,8 @@ def test_excess_clients_receive_503(serve):
     clients = [RawConnection(service.address, ONE) for _ in range(10)]
     assert {client.answer()[0] for client in clients} == {200}
     refused = RawConnection(service.address, ONE)
-    assert refused.answer()[0] == 503
+    status, headers, _ = refused.answer()
+    assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
     before = n_descriptors(service)
     refused.close()
     clients.pop().close()

@@ -3,23 +3,17 @@
 import itertools
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 import pytest
 
 from connections import RawConnection
-from request_table import DIFFERENT_UNDER_GTHREAD, TABLE
+from documentation import table
+from request_table import DIFFERENT_UNDER_GTHREAD, TABLE, encode
 
 PIECES = (65536, 3, 1)
 MAX_BYTES_IN_PIECES = 2000  # longer requests are sent in larger pieces, which takes less time
-NAMES = {"|": "\r\n", "<CR>": "\r", "<LF>": "\n", "<NUL>": "\0", "<TAB>": "\t"}
-
-
-def encode(text):
-    """Return the bytes of a request in the table."""
-    for name, character in NAMES.items():
-        text = text.replace(name, character)
-    return text.encode("latin-1")
 
 
 def send_in_pieces(client, data, n_bytes):
@@ -101,6 +95,38 @@ def test_valid_request_is_answered_under_gthread(start_app):
 
     assert len(cases) > 80
     assert run_checks(service, cases, PIECES) == []
+
+
+def test_document_counts_refused_requests(start_app):
+    """docs/server.md says how many requests that must be refused are served, by kind."""
+    service = start_app("wsgi_app:app", GUNICORN_CMD_ARGS="--worker-class gthread")
+    rows = []
+    for kind, cases in TABLE.items():
+        refused = [case for case in cases if is_refused(case)]
+        with ThreadPoolExecutor(8) as pool:
+            n_served = sum(pool.map(partial(is_served, service.address), refused))
+        if refused:
+            rows.append([kind, str(len(refused)), "0", str(n_served)])
+    assert rows == table("server.md", "Requests that must be refused")
+
+
+def is_refused(case):
+    """Return whether a single request of the table must be refused."""
+    status, _, end = case[1].partition(" ")
+    return status[0] in "45" and end == "close"
+
+
+def is_served(address, case):
+    """Return whether a server passes a request to its application."""
+    client = RawConnection(address)
+    client.socket.settimeout(2)
+    try:
+        send_in_pieces(client, encode(case[0]), PIECES[0])
+        return client.file.readline().startswith(b"HTTP/1.1 200")
+    except OSError:
+        return False
+    finally:
+        client.close()
 
 
 def test_table_is_long():

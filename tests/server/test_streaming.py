@@ -70,3 +70,12 @@ def test_wsgi_validator_passes(start_app):
         assert (status, body, closed) == (200, expected, False)
     service.stop()
     assert "Assertion" not in service.log and "Exception" not in service.log
+
+
+def test_stopping_worker_ends_streams(start_app):
+    """A stream that goes on, to a client that does not read, ends with the graceful timeout."""
+    service = start_app("wsgi_app:app", GUNICORN_CMD_ARGS="--graceful-timeout 1")
+    client = RawConnection(service.address, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert client.file.readline() == b"HTTP/1.1 200 OK\r\n"
+    assert service.stop() == 0
+    assert "closed 1000000000" in service.log
