@@ -18,16 +18,16 @@ OutputName = Literal["label", "probability"]
 class PredictDecoder:
     """Decode `{"features": ROW or [ROW, ...], "outputs": [...]}`; ROW is an array or an object."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        self.rows = rows
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        self.row_decoder = row_decoder
         self.available_outputs = {
-            "label": bool(rows.model.labels),
-            "probability": rows.model.has_probabilities,
+            "label": bool(row_decoder.model.labels),
+            "probability": row_decoder.model.has_probabilities,
         }
         self.request: Any = msgspec.defstruct(
             "PredictRequest",
             [
-                ("features", rows.rows_or_row | rows.named),
+                ("features", row_decoder.rows_or_row | row_decoder.named),
                 ("outputs", list[OutputName] | UnsetType, UNSET),
             ],
             forbid_unknown_fields=True,
@@ -36,22 +36,24 @@ class PredictDecoder:
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        return {JSON: {"features": self.rows.example_row()}}
+        return {JSON: {"features": self.row_decoder.example_row()}}
 
     def decode(self, body: bytes) -> tuple[Rows, list[OutputName]]:
         """Return the rows, of shape (rows, features), and the requested outputs.
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
+        request = decode_json(
+            self.decoder, body, nan_is_null=self.row_decoder.signature.has_missing
+        )
         features = request.features
         outputs: list[OutputName] = []
         n_keys = 1
 
-        if isinstance(features, self.rows.named):
+        if isinstance(features, self.row_decoder.named):
             features = [features]
-        if features and isinstance(features[0], self.rows.named):
-            n_keys += len(features) * self.rows.width
+        if features and isinstance(features[0], self.row_decoder.named):
+            n_keys += len(features) * self.row_decoder.width
         if request.outputs is not UNSET:
             outputs = request.outputs
             n_keys += 1
@@ -60,7 +62,7 @@ class PredictDecoder:
             if not self.available_outputs[output]:
                 raise InvalidInput(f"This model has no {output} - at `$.outputs[{i}]`")
         reject_duplicate_keys(body, n_keys)
-        return self.rows.to_array(features, "$.features"), outputs
+        return self.row_decoder.to_array(features, "$.features"), outputs
 
 
 class TabularDecoder:
@@ -72,34 +74,34 @@ class TabularDecoder:
 
     def __init__(
         self,
-        rows: RowDecoder,
+        row_decoder: RowDecoder,
         name: str,
         members: tuple[str, ...],
         allow_bare_rows: bool = False,
         accept_csv: bool = False,
     ) -> None:
-        self.rows = rows
+        self.row_decoder = row_decoder
         self.members = members
         self.accept_csv = accept_csv
 
         types = {
-            "instances": rows.row_list,
-            "inputs": rows.row_list | rows.columns,
-            "dataframe_split": rows.split,
-            "dataframe_records": rows.records,
-            "data": rows.row_list,
-            "input_data": rows.split,
+            "instances": row_decoder.row_list,
+            "inputs": row_decoder.row_list | row_decoder.columns,
+            "dataframe_split": row_decoder.split,
+            "dataframe_records": row_decoder.records,
+            "data": row_decoder.row_list,
+            "input_data": row_decoder.split,
         }
         fields = [(member, types[member] | UnsetType, UNSET) for member in members]
         one_member = {"oneOf": [{"required": [member]} for member in members]}
         self.request = with_json_schema(msgspec.defstruct(name, fields), one_member)
         if allow_bare_rows:
-            self.request |= rows.unnamed_rows
+            self.request |= row_decoder.unnamed_rows
         self.decoder = msgspec.json.Decoder(self.request)
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        row = self.rows.example_row()
+        row = self.row_decoder.example_row()
         [member] = {"instances", "data"}.intersection(self.members)
         examples: dict[str, Any] = {JSON: {member: [row]}}
         if self.accept_csv:
@@ -111,10 +113,12 @@ class TabularDecoder:
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
+        request = decode_json(
+            self.decoder, body, nan_is_null=self.row_decoder.signature.has_missing
+        )
         if isinstance(request, list):
             reject_duplicate_keys(body, 0)
-            return self.rows.to_array(request, "$"), False
+            return self.row_decoder.to_array(request, "$"), False
 
         reject_duplicate_keys(body, 1)
         present = [member for member in self.members if getattr(request, member) is not UNSET]
@@ -124,4 +128,4 @@ class TabularDecoder:
             raise InvalidInput(f"Expected exactly one of {expected}, got {actual} - at `$`")
 
         [member] = present
-        return self.rows.to_array(getattr(request, member), f"$.{member}"), True
+        return self.row_decoder.to_array(getattr(request, member), f"$.{member}"), True

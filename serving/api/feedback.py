@@ -19,19 +19,19 @@ class FeedbackDecoder:
     The values are classes of the model, or numbers for a regressor.
     """
 
-    def __init__(self, rows: RowDecoder) -> None:
-        self.uncounted_reason = uncounted_reason(rows.model)
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        self.uncounted_reason = uncounted_reason(row_decoder.model)
         self.classes: list[PredictionValue] = []
         self.example: list[Any] = []
 
         value_type: Any = Any
         schema: dict[str, Any] = {}
-        card = rows.model.card
+        card = row_decoder.model.card
         if card and card.prediction:
             value_type = Number
             self.example = [card.reference[0].prediction]
         elif not self.uncounted_reason:
-            self.classes = list_classes(rows.model)
+            self.classes = list_classes(row_decoder.model)
             value_type = type(self.classes[0])
             schema["allOf"] = [{"items": {"enum": self.classes}}]
             self.example = self.classes[:1]

@@ -78,26 +78,26 @@ class InferResponse(msgspec.Struct):
 class InferCodec:
     """Decoder of inference requests and encoder of their responses for one model."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        model = rows.model
-        self.rows = rows
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        model = row_decoder.model
+        self.row_decoder = row_decoder
         self.model = model
         self.n_features = model.n_features
 
         self.request: Any = InferRequest
         self.columns: ColumnDecoder | None = None
-        if not rows.is_plain_numbers:
+        if not row_decoder.is_plain_numbers:
             self.request = MixedInferRequest
-            self.columns = ColumnDecoder(rows)
+            self.columns = ColumnDecoder(row_decoder)
 
         self.decoder = msgspec.json.Decoder(self.request)
-        self.inputs = describe_inputs(rows)
+        self.inputs = describe_inputs(row_decoder)
         self.outputs = describe_outputs(model)
         self.output_names = [output.name for output in self.outputs]
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        row = self.rows.example_row()
+        row = self.row_decoder.example_row()
         if len(self.inputs) == 1:
             return {JSON: {"inputs": [example_input(self.inputs[0], row)]}}
 
@@ -117,7 +117,7 @@ class InferCodec:
         request: InferRequest = decode_json(
             self.decoder,
             memoryview(body)[:json_length],
-            nan_is_null=self.rows.signature.has_missing,
+            nan_is_null=self.row_decoder.signature.has_missing,
         )
         reject_duplicate_keys(body[:json_length], count_members(request))
         self._check_requested_outputs(request.outputs)
@@ -192,13 +192,13 @@ class InferCodec:
         return np.array([self.model.labels[value] for value in prediction.tolist()])
 
 
-def describe_inputs(rows: RowDecoder) -> list[TensorMetadata]:
+def describe_inputs(row_decoder: RowDecoder) -> list[TensorMetadata]:
     """Return the input tensors of the model: one with all features if they are numbers."""
-    if rows.signature.is_numeric:
-        return [TensorMetadata("features", "FP64", [-1, rows.width])]
+    if row_decoder.signature.is_numeric:
+        return [TensorMetadata("features", "FP64", [-1, row_decoder.width])]
     return [
         TensorMetadata(feature.name, FEATURE_DATATYPES[feature.type], [-1])
-        for feature in rows.signature.features
+        for feature in row_decoder.signature.features
     ]
 
 

@@ -33,9 +33,9 @@ Values = list[FeatureValue]
 class ColumnDecoder:
     """Decoder of the input tensors of a model whose features are not all plain numbers."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        self.signature = rows.signature
-        self.value_types = rows.value_types
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        self.signature = row_decoder.signature
+        self.value_types = row_decoder.value_types
 
     def decode(self, tensors: list[InputTensor], body: bytes, json_length: int) -> Rows:
         """Return the rows of shape (rows, features). Raises InvalidInput."""

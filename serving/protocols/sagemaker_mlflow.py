@@ -86,7 +86,7 @@ def invocations() -> Response:
     body = read_body(CSV)
     if request.mimetype == CSV:
         mimetype = negotiate_mimetype(CSV, JSON)
-        rows, in_object = decode_csv(decoder.rows, body)
+        rows, in_object = decode_csv(decoder.row_decoder, body)
     else:
         mimetype = negotiate_mimetype(JSON, CSV)
         rows, in_object = decoder.decode(body)
