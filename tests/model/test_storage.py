@@ -8,13 +8,14 @@ import pytest
 import sklearn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from helpers import MODEL_FILE, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
-from serving.model.storage import load_model, save_model
+from serving.model.storage import describe_estimator, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
 
@@ -82,6 +83,12 @@ def test_load_rejects_card_of_other_model(model_path, change, message):
     edit_card(model_path.with_suffix(".json"), change)
     with pytest.raises(ModelError, match=message):
         load_model(model_path)
+
+
+def test_estimator_is_described_without_addresses():
+    """The card of a function in a pipeline has the same bytes in each process."""
+    transformer = FunctionTransformer(make_pipeline)
+    assert describe_estimator(transformer) == "FunctionTransformer(func=<function make_pipeline>)"
 
 
 def test_card_without_signature_is_loaded(model_path):
