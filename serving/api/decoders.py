@@ -44,7 +44,10 @@ class PredictDecoder:
         Raises InvalidInput.
         """
         request = decode_json(
-            self.decoder, body, nan_is_null=self.row_decoder.signature.has_missing
+            self.decoder,
+            body,
+            nan_is_null=self.row_decoder.signature.has_missing,
+            names=self.row_decoder.features,
         )
         features = request.features
         outputs: list[OutputName] = []
@@ -90,7 +93,7 @@ class TabularDecoder:
             "dataframe_split": row_decoder.split,
             "dataframe_records": row_decoder.records,
             "data": row_decoder.row_list,
-            "input_data": row_decoder.split,
+            "input_data": row_decoder.split | row_decoder.row_list,
         }
         fields = [(member, types[member] | UnsetType, UNSET) for member in members]
         one_member = {"oneOf": [{"required": [member]} for member in members]}
@@ -114,7 +117,10 @@ class TabularDecoder:
         Raises InvalidInput.
         """
         request = decode_json(
-            self.decoder, body, nan_is_null=self.row_decoder.signature.has_missing
+            self.decoder,
+            body,
+            nan_is_null=self.row_decoder.signature.has_missing,
+            names=self.row_decoder.features,
         )
         if isinstance(request, list):
             reject_duplicate_keys(body, 0)

@@ -105,7 +105,7 @@ def csv_response(predictions: list[Any]) -> Response:
     lines = []
     for prediction in predictions:
         lines.append(prediction if isinstance(prediction, list) else [prediction])
-    return Response(encode_csv(lines), mimetype=CSV, headers=version_header())
+    return Response(encode_csv(lines), content_type=CSV, headers=version_header())
 
 
 class ExecutionParametersResponse(ResponseBody, rename="pascal"):
