@@ -9,7 +9,6 @@ import struct
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
 
 from serving.api.json_body import Number
 from serving.api.rows import RowDecoder, convert
@@ -114,14 +113,14 @@ def decode_values(
     """
     datatype: str = tensor.datatype
     if datatype not in ("BOOL", "BYTES"):
-        if tensor.data is not UNSET:
+        if tensor.data is not None:
             tensor.data = convert(tensor.data, JSON_NUMBERS, f"{json_path}.data")
         numbers, offset = decode_tensor(tensor, body, offset, json_path)
         return [None if np.isnan(value) else value for value in numbers.ravel().tolist()], offset
 
     check_data_place(tensor, json_path)
-    binary_size = tensor.parameters.binary_data_size
-    if binary_size is UNSET:
+    binary_size = tensor.binary_size
+    if binary_size is None:
         check_json_shape(tensor, json_path)
         return flatten(tensor.data), offset
 
