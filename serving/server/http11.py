@@ -100,6 +100,7 @@ class Connection(asyncio.BufferedProtocol):
 
         self.unread = data[position:]
         if environ is not None:
+            reader.forget_request()
             self.protocol = environ["SERVER_PROTOCOL"]
             self.worker.dispatch(self, environ)
 
