@@ -77,10 +77,11 @@ class Connection(asyncio.BufferedProtocol):
         """Continue with the next request, or end the connection."""
         self.last_progress = time.monotonic()
         self.writable.set()
+        # Through the loop: the transport, which calls this, has not finished its own write yet.
         if self.is_ending:
             self.worker.loop.call_soon(self.close_output)
         else:
-            self.read_next()
+            self.worker.loop.call_soon(self.read_next)
 
     # Requests.
 
