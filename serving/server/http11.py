@@ -25,6 +25,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.unread = b""  # received, but not yet parsed
+        self.is_paused = False  # nothing is received
         self.is_busy = False  # a thread computes or streams a response
         self.response: Response | None = None  # that a thread has computed
         self.is_chunked = False  # the response that is streamed
@@ -77,10 +78,11 @@ class Connection(asyncio.BufferedProtocol):
         """Continue with the next request, or end the connection."""
         self.last_progress = time.monotonic()
         self.writable.set()
+        # Through the loop: the transport, which calls this, has not finished its own write yet.
         if self.is_ending:
             self.worker.loop.call_soon(self.close_output)
         else:
-            self.read_next()
+            self.worker.loop.call_soon(self.read_next)
 
     # Requests.
 
@@ -100,19 +102,28 @@ class Connection(asyncio.BufferedProtocol):
 
         self.unread = data[position:]
         if environ is not None:
+            reader.forget_request()
             self.protocol = environ["SERVER_PROTOCOL"]
             self.worker.dispatch(self, environ)
 
-        # The transport ignores these calls where they change nothing, or where it is closing.
-        if reader.is_finished:
+        if self.unread or self.is_paused or not self.can_answer():
+            self.control_reading(has_answered=environ is not None)
+
+    def control_reading(self, *, has_answered: bool) -> None:
+        """Receive more data, unless what was received has to wait."""
+        self.is_paused = False
+        if self.reader.is_finished:
             self.unread = b""
-            self.transport.resume_reading()
         elif not self.can_answer():
-            self.transport.pause_reading()
-        elif self.unread and environ is not None:
+            self.is_paused = True
+        elif self.unread and has_answered:
             # Through the loop, so that the other clients have their turn.
-            self.transport.pause_reading()
+            self.is_paused = True
             self.worker.loop.call_soon(self.read_next)
+
+        # The transport ignores these calls where they change nothing, or where it is closing.
+        if self.is_paused:
+            self.transport.pause_reading()
         else:
             self.transport.resume_reading()
 

@@ -76,7 +76,6 @@ class RequestReader:
 
         The end is `start` if more data is needed. `request` is set if the piece completes one.
         """
-        self.request = None
         if self.state is READY:
             if data[start] in LINE_BREAKS and self.head_bytes < MAX_HEADER_BYTES:
                 self.head_bytes += 1
@@ -254,6 +253,11 @@ class RequestReader:
         self.state = READY
         self.cutter.reset()
         self.request = self.environ
+
+    def forget_request(self) -> None:
+        """Hold no reference to a request that is answered now, and may have a long body."""
+        self.request = None
+        self.environ = self.base_environ
 
     # Ends.
 

@@ -120,3 +120,13 @@ def test_answered_bodies_make_room(service):
     for _ in range(MAX_BUFFERED_BYTES // 2**20 + 5):
         client.send(POST % len(padded) + b"\r\n" + padded)
         assert client.answer()[0] == 200
+
+
+def test_idle_clients_hold_no_bodies(service):
+    """A client whose request was answered occupies no memory for its body."""
+    before = reset_peak(service)
+    padded = EXAMPLE_REQUEST.ljust(2**20)
+    for _ in range(100):
+        client = RawConnection(service.address, POST % len(padded) + b"\r\n" + padded)
+        assert client.answer()[2] == EXAMPLE_RESPONSE
+    assert peak_bytes(service) - before < 50 * 2**20
