@@ -1,11 +1,20 @@
-"""Programs and files that the tests of the registries share."""
+"""Programs, files and commands that the tests of the registries share."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import warnings
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import pytest
+
 from helpers import environment
+
+# MLflow warns about types of its own while it is imported.
+with warnings.catch_warnings(action="ignore"):
+    from serving.registry.commands import main
 
 BIN = Path(sys.executable).parent
 FILE_NAMES = ("model.pkl", "model.json")
@@ -33,6 +42,23 @@ def change_training(directory, parameters):
     script = directory / "train.py"
     script.rename(directory / "original_train.py")
     script.write_text(OTHER_TRAINING.format(parameters=parameters))
+
+
+@contextmanager
+def ignored_mlflow_warnings():
+    """Ignore the warnings of MLflow's own code, such as that it uses pandas in an old way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="mlflow")
+        yield
+
+
+def register(url, path, name):
+    """Register the model in `path` on the server at `url` and return what the command prints."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), ignored_mlflow_warnings():
+        patch.setenv("MLFLOW_TRACKING_URI", url)
+        main(["register", name, "--model", str(path)])
+    return output.getvalue()
 
 
 def run_python(directory, *arguments, **variables):
