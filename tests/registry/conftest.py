@@ -36,11 +36,16 @@ def start_server():
     """Return a function that starts a server and waits for it; each is stopped at the end."""
     processes = []
 
-    def start(command, url, directory):
+    def start(command, url, directory, environ=None):
         with (directory / "server.log").open("w") as log:
             # In a session of its own, so that its child processes end with it.
             process = subprocess.Popen(
-                command, cwd=directory, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=directory,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         processes.append(process)
         wait_until(
