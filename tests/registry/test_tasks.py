@@ -1,5 +1,6 @@
 """Versions of every task: compared by the metric of the task, and listed with it."""
 
+import msgspec
 import pytest
 from sklearn.cluster import Birch
 from sklearn.datasets import load_diabetes, load_iris
@@ -11,6 +12,7 @@ from helpers import card_fields
 from registries import digest, register
 from serving.model.storage import load_model, save_model
 from serving.registry.metrics import MAIN_METRICS
+from serving.registry.promotion import refusal_reason
 from serving.training.dataset import Dataset
 from serving.training.evaluation import MAIN_METRICS as METRICS_BY_TASK
 from serving.training.evaluation import METRIC_NAMES
@@ -71,6 +73,17 @@ def test_regressors_are_compared_by_r2(
         ["1", versions[2], "R2", r2],
     ]
     assert rows[1][5:] == ["champion"]
+
+
+def test_difference_within_rounding_is_none():
+    """The same training on another processor is not worse; a real difference is."""
+    card = load_model(model_file("diabetes")).card
+    r2 = card.metrics["held_out"]["r2"]
+    for difference, is_refused in ((1e-12, False), (1e-4, True)):
+        metrics = {"held_out": {"r2": r2 - difference}}
+        other = msgspec.structs.replace(card, metrics=metrics)
+        assert bool(refusal_reason(other, card)) == is_refused
+        assert refusal_reason(card, other) is None
 
 
 def test_outlier_detector_is_promoted_by_force(
