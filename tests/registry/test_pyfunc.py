@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from sklearn.linear_model import LogisticRegression
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from app import create_app
 from fixture_models import MEASUREMENTS, load_penguins, model_file
@@ -22,6 +24,8 @@ from serving.model.errors import InvalidInput, ModelError
 from serving.model.storage import load_model
 from serving.registry.mlflow_model import describe_column, find_trusted_types
 from serving.registry.pyfunc import ServedModel
+from serving.training.dataset import Dataset
+from serving.training.training import train_model, write_model
 
 COLUMNS = [*MEASUREMENTS, "island", "sex"]
 
@@ -156,6 +160,30 @@ def test_missing_value_is_refused_as_in_the_service():
     frame.loc[1, "island"] = None
     with pytest.raises(InvalidInput, match="Row 1 has no value of `island`"):
         ServedModel(model).predict(frame)
+
+
+def test_integers_and_booleans_may_be_missing(monkeypatch, mlflow_server, tmp_path):
+    """An integer and a boolean that are missing are what the estimator was trained with."""
+    frame = pd.DataFrame(
+        {
+            "rooms": [1, None, 3, 4, 5, 6, 7, 8, 9, 10],
+            "garden": [True, False, None, True, False] * 2,
+            "city": ["Bern", "Bonn"] * 5,
+        }
+    )
+    columns = make_column_transformer(
+        (SimpleImputer(), ["rooms"]), (OneHotEncoder(), ["garden", "city"])
+    )
+    dataset = Dataset(frame, np.arange(10.0), types={"rooms": "integer"})
+    model = train_model("flats", dataset, lambda: make_pipeline(columns, Ridge()))
+    write_model(tmp_path / "model.pkl", model)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.url)
+    register(mlflow_server.url, tmp_path / "model.pkl", "flats")
+    flats = mlflow.pyfunc.load_model("models:/flats/1")
+    types = [column["type"] for column in flats.metadata.signature.inputs.to_dict()]
+    assert types == ["double", "boolean", "string"]
+    np.testing.assert_allclose(flats.predict(frame), model.estimator.predict(model.data.X))
 
 
 def test_skops_gets_only_types_of_the_allow_list():
