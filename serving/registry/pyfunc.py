@@ -12,6 +12,7 @@ from serving.model.arrays import Array
 from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
 from serving.model.model import Model
+from serving.model.signature import has_integer_categories
 from serving.model.storage import load_model
 
 # The directory of our files in a version, beside MLflow's own form of the estimator.
@@ -45,8 +46,16 @@ class ServedModel:
             if is_missing.any() and not feature.nullable:
                 row = int(is_missing.argmax())
                 raise InvalidInput(f"Row {row} has no value of `{feature.name}`")
+            if feature.type == "integer" or has_integer_categories(feature):
+                check_integers(column.dropna(), feature.name)
             columns.append(column.astype(object).mask(is_missing, None).tolist())
         return list(zip(*columns, strict=True))
+
+
+def check_integers(values: Any, name: str) -> None:
+    """Raise InvalidInput unless all values of the feature `name` are integers."""
+    if (values % 1 != 0).any():
+        raise InvalidInput(f"The values of `{name}` must be integers")
 
 
 def _load_pyfunc(path: str) -> ServedModel:

@@ -184,6 +184,8 @@ def test_integers_and_booleans_may_be_missing(monkeypatch, mlflow_server, tmp_pa
     types = [column["type"] for column in flats.metadata.signature.inputs.to_dict()]
     assert types == ["double", "boolean", "string"]
     np.testing.assert_allclose(flats.predict(frame), model.estimator.predict(model.data.X))
+    with pytest.raises(InvalidInput, match="The values of `rooms` must be integers"):
+        flats.predict(frame.assign(rooms=2.5))
 
 
 def test_skops_gets_only_types_of_the_allow_list():
