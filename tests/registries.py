@@ -1,38 +1,60 @@
-"""Programs and files that the tests of the registries share."""
+"""Programs, files and commands that the tests of the registries share."""
 
 import hashlib
+import io
 import subprocess
 import sys
+import warnings
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
+import pytest
+
 from helpers import environment
+
+# MLflow warns about types of its own while it is imported.
+with warnings.catch_warnings(action="ignore"):
+    from serving.registry.commands import main
 
 BIN = Path(sys.executable).parent
 FILE_NAMES = ("model.pkl", "model.json")
 
-# An owner's train.py with other parameters. The original is imported under another name.
+# An owner's train.py with another estimator. The original is imported under another name.
 OTHER_TRAINING = """
 from pathlib import Path
 
 from original_train import NAME, load_data
 from serving.training.command import train
-from sklearn.linear_model import LogisticRegression
+from sklearn.dummy import {estimator}
 
-
-def build_estimator():
-    return LogisticRegression(solver="newton-cholesky", tol=1e-10, {parameters})
-
-
-if __name__ == "__main__":
-    train(NAME, load_data, build_estimator, output=Path(__file__).with_name("model.pkl"))
+train(NAME, load_data, {estimator}, output=Path(__file__).with_name("model.pkl"))
 """
 
+ESTIMATORS = {"classifier": "DummyClassifier", "regressor": "DummyRegressor"}
 
-def change_training(directory, parameters):
-    """Make train.py in `directory` train a LogisticRegression with other parameters."""
+
+def change_training(directory, task):
+    """Make train.py in `directory` train an estimator that does not look at the features."""
     script = directory / "train.py"
     script.rename(directory / "original_train.py")
-    script.write_text(OTHER_TRAINING.format(parameters=parameters))
+    script.write_text(OTHER_TRAINING.format(estimator=ESTIMATORS[task]))
+
+
+@contextmanager
+def ignored_mlflow_warnings():
+    """Ignore the warnings of MLflow's own code, such as that it uses pandas in an old way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="mlflow")
+        yield
+
+
+def register(url, path, name):
+    """Register the model in `path` on the server at `url` and return what the command prints."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), ignored_mlflow_warnings():
+        patch.setenv("MLFLOW_TRACKING_URI", url)
+        main(["register", name, "--model", str(path)])
+    return output.getvalue()
 
 
 def run_python(directory, *arguments, **variables):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.model.arrays import Floats
+from serving.model.card import ModelCard
 from serving.model.errors import InvalidInput, ModelError
 from serving.model.model import FLOAT32_MAX, Model
 from serving.monitoring.drift import FeatureBins
@@ -19,6 +20,13 @@ from serving.monitoring.drift import FeatureBins
 MAX_LISTED_LENGTH = 300  # characters of the column names in a message
 MAX_QUOTED_LENGTH = 100  # characters of a value in a message
 MAX_INT8_CLASSES = 127
+
+PLURALS = {
+    "integer": "integers",
+    "boolean": "booleans",
+    "category": "categories",
+    "text": "texts",
+}
 
 Reasons = dict[int, str]  # why a row is bad, by its index
 
@@ -50,16 +58,11 @@ class Scorer:
         self.proba = proba
         self.keep = keep
 
-        for feature in model.card.features:
-            if feature.type != "number" or feature.nullable:
-                raise ModelError(
-                    f"a batch takes numbers without missing values; `{feature.name}` is no such "
-                    "feature"
-                )
+        check_features(model.card)
         self._reference_row = np.array([model.card.reference[0].features], dtype=np.float64)
         if model.predict(self._reference_row).ndim != 1:
             raise ModelError(
-                "the model predicts several values for a row; a batch has one column for them"
+                "a batch has one column of predictions; this model has several outputs"
             )
 
         classes = model.classes.tolist() if isinstance(model.classes, np.ndarray) else []
@@ -226,6 +229,22 @@ class Scorer:
             if np.isfinite(value):
                 expected = f"a number within {FLOAT32_MAX:.3g}"
         return f"{name!r}: expected {expected}, got {str(value)[:MAX_QUOTED_LENGTH]}"
+
+
+def check_features(card: ModelCard) -> None:
+    """Raise ModelError with the first feature of each kind that a batch does not take."""
+    unsupported: dict[str, str] = {}
+    for feature in card.features:
+        if feature.nullable:
+            unsupported.setdefault("missing values", feature.name)
+        if card.input == "texts":
+            unsupported.setdefault("texts", feature.name)
+        elif feature.type != "number":
+            unsupported.setdefault(PLURALS[feature.type], feature.name)
+
+    if unsupported:
+        kinds = ", ".join(f"{kind} (`{name}`)" for kind, name in unsupported.items())
+        raise ModelError(f"a batch takes numbers without missing values; this model takes {kinds}")
 
 
 def find_failing_indices(attempt: Callable[[slice], Any], n: int) -> list[int]:

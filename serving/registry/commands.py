@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     list_command.add_argument("name", metavar="NAME")
     list_command.set_defaults(handler=_list)
 
-    help_text = "move an alias to a version, unless the version is less accurate"
+    help_text = "move an alias to a version, unless the version is worse"
     promote = commands.add_parser("promote", help=help_text, description=help_text)
     promote.add_argument("uri", metavar=URI_METAVAR)
     promote.add_argument("--alias", required=True)

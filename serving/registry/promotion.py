@@ -1,18 +1,19 @@
-"""Promotion: move an alias in MLflow to a version that is not less accurate."""
+"""Promotion: move an alias in MLflow to a version that is not worse."""
 
 import sys
 
 from mlflow import MlflowClient
 
-from serving.model.card import ModelCard
+from serving.model.card import ModelCard, values_match
+from serving.registry.metrics import MAIN_METRICS, find_main_metric
 from serving.registry.model_files import RegistryError
 from serving.registry.versions import DownloadedVersion, download_version
 
 
 def move_alias(uri: str, alias: str, *, force: bool) -> str:
-    """Move `alias` to the version that `uri` names, unless that version is less accurate.
+    """Move `alias` to the version that `uri` names, unless that version is worse.
 
-    Accuracy is compared on the same held-out rows with the version that has the alias now.
+    Accuracy or R2 is compared on the same held-out rows with the version that has the alias now.
     `force` turns a refusal into a warning. Raises as `download_version` does.
     """
     candidate = download_version(uri)
@@ -31,20 +32,25 @@ def move_alias(uri: str, alias: str, *, force: bool) -> str:
 
 def refusal_reason(card: ModelCard, champion: ModelCard) -> str | None:
     """Return why the model of `card` must not replace that of `champion`, or None."""
-    held_out_rows = card.data.get("held_out_sha256")
-    champion_rows = champion.data.get("held_out_sha256")
-    accuracy = card.metrics.get("held_out", {}).get("accuracy")
-    champion_accuracy = champion.metrics.get("held_out", {}).get("accuracy")
+    scores = card.metrics.get("held_out", {})
+    champion_scores = champion.metrics.get("held_out", {})
+    metric = find_main_metric(scores)
+    if metric is None or find_main_metric(champion_scores) is None:
+        names = " or ".join(MAIN_METRICS.values())
+        return f"one of the two versions has no held-out {names}"
 
-    if held_out_rows is None or held_out_rows != champion_rows:
+    name = MAIN_METRICS[metric]
+    if metric not in champion_scores:
+        return f"the current version has no held-out {name}"
+    held_out_rows = card.data.get("held_out_sha256")
+    if held_out_rows is None or held_out_rows != champion.data.get("held_out_sha256"):
         return "the two versions were not measured on the same held-out rows"
-    if accuracy is None or champion_accuracy is None:
-        return "one of the two versions has no held-out accuracy"
-    if accuracy < champion_accuracy:
-        return (
-            f"held-out accuracy {accuracy:.4f} is below "
-            f"{champion_accuracy:.4f} of the current version"
-        )
+
+    score = scores[metric]
+    champion_score = champion_scores[metric]
+    # The same training on another processor may differ by rounding.
+    if score < champion_score and not values_match(score, champion_score):
+        return f"held-out {name} {score:.4f} is below {champion_score:.4f} of the current version"
     return None
 
 

@@ -9,7 +9,7 @@ import boto3
 import msgspec
 from botocore.exceptions import ClientError
 
-from serving.model.card import ModelCard
+from serving.registry.metrics import describe_quality
 from serving.registry.model_files import ModelFiles, read_model_files
 
 CONTENT_TYPES = ["application/json", "text/csv"]
@@ -29,7 +29,7 @@ def push_to_sagemaker(path: Path, bucket: str, image: str) -> str:
     metrics_key = f"{folder}/metrics.json"
 
     s3 = boto3.client("s3")
-    metrics = msgspec.json.encode(_quality_metrics(files.card))
+    metrics = msgspec.json.encode(describe_quality(files.card))
     s3.put_object(Bucket=bucket, Key=archive_key, Body=_archive(files.contents))
     s3.put_object(Bucket=bucket, Key=metrics_key, Body=metrics)
 
@@ -82,16 +82,6 @@ def _archive(contents: dict[str, bytes]) -> bytes:
             tar.addfile(member, io.BytesIO(content))
 
     return archive.getvalue()
-
-
-def _quality_metrics(card: ModelCard) -> dict[str, Any]:
-    """Return the metrics under Amazon's names, which its console shows, or as the card has them."""
-    folds = card.metrics.get("cross_validation", {})
-    if "accuracy" not in folds:
-        return card.metrics
-
-    accuracy = {"value": folds["accuracy"], "standard_deviation": folds["std"]}
-    return {"multiclass_classification_metrics": {"accuracy": accuracy}}
 
 
 def _ensure_package_group(sagemaker: Any, name: str) -> None:

@@ -4,24 +4,23 @@ import hashlib
 import re
 import tempfile
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mlflow.sklearn
+import mlflow
 import numpy as np
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.models import infer_signature
 from sklearn.metrics import ConfusionMatrixDisplay
 
 from serving.model.card import ModelCard
 from serving.model.errors import ModelError
 from serving.model.storage import write_files_atomically
+from serving.registry.metrics import MAIN_METRICS, find_main_metric, list_numbers
+from serving.registry.mlflow_model import log_model
 from serving.registry.model_files import ModelFiles, RegistryError, read_model_files
+from serving.registry.pyfunc import ARTIFACT_DIR
 
-# MLflow's directory for our files in a version, beside its own form of the estimator.
-ARTIFACT_DIR = "extra_files"
 # The tag of a version that holds the SHA-256 of each file.
 DIGEST_TAGS = {"model.pkl": "sha256", "model.json": "card_sha256"}
 VERSION_URI = re.compile(r"models:/([^/@]+)(?:/([0-9]+)|@([^/@]+))")
@@ -39,8 +38,8 @@ class DownloadedVersion:
 def register_version(path: Path, name: str) -> str:
     """Log the model in `path` with the content of its card, and register it as a version of `name`.
 
-    MLflow's own form of the estimator is stored beside our files, so that pyfunc and MLflow's
-    servers load it. Raises RegistryError, ModelError, MlflowException, OSError.
+    MLflow's own form of it is stored beside our files, so that pyfunc and MLflow's servers load it.
+    Raises RegistryError, ModelError, MlflowException, OSError.
     """
     files = read_model_files(path)
     card = files.card
@@ -48,10 +47,10 @@ def register_version(path: Path, name: str) -> str:
     mlflow.set_experiment(name)
     with mlflow.start_run(tags=card.data):
         mlflow.log_params(files.model.estimator.get_params())
-        mlflow.log_metrics(_numeric_metrics(card.metrics))
+        mlflow.log_metrics(list_numbers(card.metrics))
         if "confusion_matrix" in card.metrics.get("held_out", {}):
             mlflow.log_figure(confusion_figure(card), "confusion_matrix.png")
-        model_uri = _log_model(files, name)
+        model_uri = log_model(files, name)
         digests = {DIGEST_TAGS[file]: _sha256(content) for file, content in files.contents.items()}
         version = mlflow.register_model(model_uri, name, tags=digests)
 
@@ -103,21 +102,17 @@ def format_versions(name: str) -> str:
     versions = client.search_model_versions(f"name='{name}'")
     versions = sorted(versions, key=lambda version: int(version.version), reverse=True)
 
-    lines = ["version  digest        held out  folds   aliases"]
+    lines = ["version  digest        metric    held out  folds    aliases"]
     for version in versions:
         metrics: dict[str, float] = {}
         if version.run_id:
             metrics = client.get_run(version.run_id).data.metrics
 
-        digest = version.tags.get("sha256", "")[:12]
-        held_out = metrics.get("held_out.accuracy", np.nan)
-        folds = metrics.get("cross_validation.accuracy", np.nan)
         version_aliases = ", ".join(
             alias for alias, number in aliases.items() if str(number) == str(version.version)
         )
-        line = (
-            f"{version.version:<7}  {digest:12}  {held_out:<8.4f}  {folds:<6.4f}  {version_aliases}"
-        )
+        digest = version.tags.get("sha256", "")[:12]
+        line = f"{version.version:<7}  {digest:12}  {_format_scores(metrics)}  {version_aliases}"
         lines.append(line.rstrip())
 
     return "\n".join(lines)
@@ -135,46 +130,25 @@ def confusion_figure(card: ModelCard) -> Figure:
     return figure
 
 
-def _log_model(files: ModelFiles, name: str) -> str:
-    """Log MLflow's form of the estimator with our files beside it, and return its address."""
-    card = files.card
-    rows = np.array([reference.features for reference in card.reference])
-    libraries = card.libraries | {"skops": metadata.version("skops")}
-    requirements = [
-        f"{library}=={version}" for library, version in libraries.items() if library != "python"
-    ]
+def _format_scores(metrics: dict[str, float]) -> str:
+    """Return the name of the main metric, and its value on the held-out rows and in the folds."""
+    held_out = _of_group(metrics, "held_out")
+    metric = find_main_metric(held_out)
+    if metric is None:
+        return f"{'-':8}  {'-':8}  {'-':7}"
 
-    with tempfile.TemporaryDirectory() as directory:
-        paths = []
-        for file, content in files.contents.items():
-            path = Path(directory, file)
-            path.write_bytes(content)
-            paths.append(str(path))
-
-        model_info = mlflow.sklearn.log_model(
-            files.model.estimator,
-            name=name,
-            signature=infer_signature(rows, files.model.predict(rows)),
-            input_example=rows,
-            pip_requirements=requirements,
-            extra_files=paths,
-        )
-    return str(model_info.model_uri)
+    folds = _of_group(metrics, "cross_validation").get(metric, np.nan)
+    return f"{MAIN_METRICS[metric]:8}  {held_out[metric]:<8.4f}  {folds:<7.4f}"
 
 
-def _numeric_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers in the metrics of a card, `{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    numbers: dict[str, float] = {}
-    for group, value in metrics.items():
-        members = {group: value}
-        if isinstance(value, dict):
-            members = {f"{group}.{name}": member for name, member in value.items()}
-
-        for name, member in members.items():
-            if isinstance(member, int | float):
-                numbers[name] = member
-
-    return numbers
+def _of_group(metrics: dict[str, float], group: str) -> dict[str, float]:
+    """Return the metrics of a group of the card, from a run of MLflow."""
+    prefix = f"{group}."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in metrics.items()
+        if name.startswith(prefix)
+    }
 
 
 def _find_version(uri: str) -> Any:

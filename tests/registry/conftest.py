@@ -4,7 +4,6 @@ Run by `make test-registry`.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from sklearn.datasets import load_iris
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LogisticRegression
 
-from helpers import PROGRAM, ROOT, card_fields, environment, free_port, wait_until
-from registries import BIN, change_training, digest, read_files, run_python
-from serving.model.storage import save_model
-from serving.registry.commands import main
+from fixture_models import model_file
+from helpers import environment, free_port, wait_until
+from registries import BIN, digest, ignored_mlflow_warnings, main, read_files, register
+from serving.training.dataset import Dataset
+from serving.training.training import train_model, write_model
 
 START_TIMEOUT_SECONDS = 90
 
@@ -36,11 +36,16 @@ def start_server():
     """Return a function that starts a server and waits for it; each is stopped at the end."""
     processes = []
 
-    def start(command, url, directory):
+    def start(command, url, directory, environ=None):
         with (directory / "server.log").open("w") as log:
             # In a session of its own, so that its child processes end with it.
             process = subprocess.Popen(
-                command, cwd=directory, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=directory,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         processes.append(process)
         wait_until(
@@ -69,28 +74,29 @@ def mlflow_server(start_server, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Return two checkouts: one with train.py as it is, one that trains a worse model."""
-    checkouts = []
-    for name in ("good", "worse"):
-        directory = tmp_path_factory.mktemp(name)
-        for file in (*PROGRAM, "train.py"):
-            copy = shutil.copytree if (ROOT / file).is_dir() else shutil.copy
-            copy(ROOT / file, directory / file)
-        checkouts.append(directory)
-    change_training(checkouts[1], "max_iter=200, C=0.01")
-    return checkouts
+    """Return two directories with a classifier of the same data: a good one and a worse one."""
+    good = model_file("iris").parent
+    worse = tmp_path_factory.mktemp("worse")
+    model = train_model("iris", load_iris_dataset(), build_worse_estimator, coefficient_decimals=9)
+    write_model(worse / "model.pkl", model)
+    return [good, worse]
+
+
+def load_iris_dataset():
+    return Dataset.from_sklearn(load_iris(), source="sklearn.datasets.load_iris")
+
+
+def build_worse_estimator():
+    return LogisticRegression(max_iter=200, solver="newton-cholesky", tol=1e-10, C=0.01)
 
 
 @pytest.fixture(scope="session")
 def registered(mlflow_server, trained):
     """Return the address of the server with the good model as version 1 of iris, the worse as 2."""
     for number, directory in enumerate(trained, 1):
-        status, output, errors = run_python(
-            directory, "train.py", "--register", "iris", MLFLOW_TRACKING_URI=mlflow_server.url
-        )
-        assert status == 0, errors
+        output = register(mlflow_server.url, directory / "model.pkl", "iris")
         version = digest(directory / "model.pkl")[:12]
-        assert output.splitlines()[-1] == f"registered {version} as version {number} of iris"
+        assert output == f"registered {version} as version {number} of iris\n"
     return mlflow_server.url
 
 
@@ -125,7 +131,8 @@ def run_registry(monkeypatch, capsys):
 
         status = 0
         try:
-            main([command, *arguments, *model_options])
+            with ignored_mlflow_warnings():
+                main([command, *arguments, *model_options])
         except SystemExit as exit_error:
             assert isinstance(exit_error.code, str)
             sys.stderr.write(f"{exit_error.code}\n")
@@ -149,16 +156,6 @@ def assert_refused(run_registry):
         assert read_files(directory) == contents
 
     return assert_refused
-
-
-@pytest.fixture
-def regression(tmp_path):
-    """Return a directory with a model that has no classes and no accuracy."""
-    X = load_iris().data
-    estimator = LinearRegression().fit(X, X[:, 0])
-    fields = card_fields(estimator) | {"metrics": {"r2": 0.9}}
-    save_model(tmp_path / "model.pkl", estimator, reference=X[::50], **fields)
-    return tmp_path
 
 
 @dataclass

@@ -1,16 +1,17 @@
 """DVC in a fresh clone: the lock is up to date, the stage is reproduced, versions are compared."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 
 import msgspec
-import pytest
 import yaml
 
 from helpers import ROOT, git
 from registries import change_training
+from serving.training.evaluation import MAIN_METRICS as METRICS_BY_TASK
 
 OUTPUTS = ("model.pkl", "model.json", "evaluation/held_out.csv")
 UP_TO_DATE = "Data and pipelines are up to date.\n"
@@ -18,6 +19,12 @@ UP_TO_DATE = "Data and pipelines are up to date.\n"
 
 def read_card(directory):
     return msgspec.json.decode((directory / "model.json").read_bytes())
+
+
+def read_held_out(directory):
+    """Return the actual and the predicted value of each held-out row, as text."""
+    with (directory / "evaluation/held_out.csv").open(newline="") as file:
+        return [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
 
 
 def test_fresh_clone_is_up_to_date(working_clone):
@@ -49,26 +56,28 @@ def test_change_is_compared_with_last_commit(working_clone):
     """Another estimator is trained, and metrics and plots are compared with the last commit."""
     directory = working_clone.directory
     old_card = read_card(directory)
-    change_training(directory, "max_iter=200, C=0.01")
+    old_rows = read_held_out(directory)
+    change_training(directory, old_card["task"])
     git(directory, "add", "--all")
     assert "Running stage 'train'" in working_clone.dvc("repro")
     new_card = read_card(directory)
+    new_rows = read_held_out(directory)
 
     changes = json.loads(working_clone.dvc("metrics", "diff", "--json"))["model.json"]
-    assert changes["sha256"]["old"] == old_card["sha256"]
-    assert changes["sha256"]["new"] == new_card["sha256"]
-    accuracy = changes["metrics.held_out.accuracy"]
-    assert accuracy["old"] == 1.0
-    assert accuracy["new"] == pytest.approx(26 / 30)
+    assert changes["sha256"] == {"old": old_card["sha256"], "new": new_card["sha256"]}
+    metric = METRICS_BY_TASK[old_card["task"]]
+    scores = changes[f"metrics.held_out.{metric}"]
+    assert scores["old"] == old_card["metrics"]["held_out"][metric]
+    assert scores["new"] == new_card["metrics"]["held_out"][metric] < scores["old"]
     assert not [name for name in changes if name.startswith("data.")]
 
     plots = json.loads(working_clone.dvc("plots", "diff", "--json"))["data"]
     [plot] = plots["evaluation/held_out.csv"]
     assert plot["revisions"] == ["workspace", "HEAD"]
-    for revision, n_correct in (("HEAD", 30), ("workspace", 26)):
+    for revision, expected in (("HEAD", old_rows), ("workspace", new_rows)):
         rows = [row for row in plot["content"]["data"]["values"] if row["rev"] == revision]
-        assert len(rows) == 30
-        assert sum(row["actual"] == row["predicted"] for row in rows) == n_correct
+        assert [(row["actual"], row["predicted"]) for row in rows] == expected
+    assert old_rows != new_rows
     working_clone.dvc("plots", "show")
     assert "Rows held out" in (directory / "dvc_plots/index.html").read_text()
 

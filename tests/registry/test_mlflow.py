@@ -1,78 +1,45 @@
 """Versions in a real MLflow server: registered, promoted, pulled and served."""
 
-import json
 import re
 
+import mlflow
 import msgspec
 from sklearn.datasets import load_iris
 
-from helpers import JSON, ROOT
-from registries import FILE_NAMES, digest, read_files, run_python
+from helpers import JSON, NAMES
+from registries import FILE_NAMES, digest, read_files, register
 
 X = load_iris().data
 
-DESCRIBE_VERSION = """
-import json, sys
-import mlflow
-client = mlflow.MlflowClient()
-version = client.get_model_version(*sys.argv[1:])
-run = client.get_run(version.run_id)
-uri = f"models:/{version.name}/{version.version}"
-signature = mlflow.models.get_model_info(uri).signature
-print(json.dumps({
-    "tags": version.tags,
-    "parameters": run.data.params,
-    "metrics": run.data.metrics,
-    "run_tags": run.data.tags,
-    "inputs": signature.inputs.to_dict(),
-    "outputs": signature.outputs.to_dict(),
-    "example": mlflow.artifacts.load_dict(f"{uri}/input_example.json"),
-    "files": [file.path for file in client.list_artifacts(version.run_id)],
-}))
-"""
 
-PREDICT_WITH_PYFUNC = """
-import sys
-import mlflow
-from sklearn.datasets import load_iris
-print(mlflow.pyfunc.load_model(sys.argv[1]).predict(load_iris().data).tolist())
-"""
-
-
-def predict_with_pyfunc(url, uri):
-    """Return the predictions of MLflow's own pyfunc for every row."""
-    status, output, errors = run_python(
-        ROOT, "-c", PREDICT_WITH_PYFUNC, uri, MLFLOW_TRACKING_URI=url
-    )
-    assert status == 0, errors
-    return json.loads(output)
-
-
-def test_version_describes_the_model(registered, trained):
+def test_version_describes_the_model(registered, trained, monkeypatch):
     """A version holds parameters, metrics, digests, signature, example and confusion matrix."""
-    status, output, errors = run_python(
-        ROOT, "-c", DESCRIBE_VERSION, "iris", "1", MLFLOW_TRACKING_URI=registered
-    )
-    assert status == 0, errors
-    version = json.loads(output)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registered)
+    client = mlflow.MlflowClient()
+    version = client.get_model_version("iris", "1")
+    run = client.get_run(version.run_id)
     card = msgspec.json.decode((trained[0] / "model.json").read_bytes())
 
-    assert version["tags"] == {
+    assert version.tags == {
         "sha256": digest(trained[0] / "model.pkl"),
         "card_sha256": digest(trained[0] / "model.json"),
     }
-    assert version["parameters"]["max_iter"] == "200"
+    assert run.data.params["max_iter"] == "200"
     for group in ("held_out", "cross_validation"):
-        accuracy = version["metrics"][f"{group}.accuracy"]
+        accuracy = run.data.metrics[f"{group}.accuracy"]
         assert accuracy == card["metrics"][group]["accuracy"]
-    assert version["run_tags"].items() >= card["data"].items()
+    assert run.data.tags.items() >= card["data"].items()
+    assert [file.path for file in client.list_artifacts(version.run_id)] == ["confusion_matrix.png"]
 
-    float_rows = {"dtype": "float64", "shape": [-1, 4]}
-    integers = {"dtype": "int64", "shape": [-1]}
-    assert version["inputs"] == [{"type": "tensor", "tensor-spec": float_rows}]
-    assert version["outputs"] == [{"type": "tensor", "tensor-spec": integers}]
-    assert version["example"] == [row["features"] for row in card["reference"]]
-    assert version["files"] == ["confusion_matrix.png"]
+    # An array has no names, so the columns have none; those of the example have.
+    model = mlflow.models.get_model_info("models:/iris/1")
+    assert model.signature.inputs.to_dict() == [{"type": "double", "required": True}] * 4
+    integers = {"dtype": "int64", "shape": (-1,)}
+    assert model.signature.outputs.to_dict() == [{"type": "tensor", "tensor-spec": integers}]
+    assert mlflow.artifacts.load_dict("models:/iris/1/input_example.json") == {
+        "columns": NAMES,
+        "data": [row["features"] for row in card["reference"]],
+    }
 
 
 def test_champion_is_promoted_served_and_rolled_back(
@@ -112,7 +79,8 @@ def test_champion_is_promoted_served_and_rolled_back(
         response = service.call("POST", "/predict", payload, JSON)
         assert response.headers["X-Model-Version"] == digest(directory / "model.pkl")[:12]
         predictions[number] = response.json["prediction"]
-        assert predictions[number] == predict_with_pyfunc(registered, f"models:/iris/{number}")
+        pyfunc_model = mlflow.pyfunc.load_model(f"models:/iris/{number}")
+        assert predictions[number] == pyfunc_model.predict(X).tolist()
     assert predictions[1] != predictions[2]
 
     output, errors = run("promote", "models:/iris/2", "--alias", "champion", "--force")
@@ -127,8 +95,8 @@ def test_champion_is_promoted_served_and_rolled_back(
     rows = [line.split() for line in output.splitlines()[1:]]
     versions = [digest(directory / "model.pkl")[:12] for directory in trained]
     assert rows == [
-        ["2", versions[1], "0.8667", "0.8600"],
-        ["1", versions[0], "1.0000", "0.9600", "champion"],
+        ["2", versions[1], "accuracy", "0.8667", "0.8600"],
+        ["1", versions[0], "accuracy", "1.0000", "0.9600", "champion"],
     ]
 
 
@@ -141,9 +109,7 @@ def test_other_held_out_rows_are_not_compared(registered, checkout, run_registry
     for number, text in enumerate((card_of_other_rows, card_of_unknown_rows), 1):
         assert text != card
         (checkout / "model.json").write_text(text)
-        command = ("-m", "serving.registry", "register", "other")
-        status, output, errors = run_python(checkout, *command, **server)
-        assert status == 0, errors
+        output = register(registered, checkout / "model.pkl", "other")
         assert output.endswith(f" as version {number} of other\n")
 
     reason = "the two versions were not measured on the same held-out rows"
@@ -154,28 +120,3 @@ def test_other_held_out_rows_are_not_compared(registered, checkout, run_registry
     assert_refused(checkout, *promote_second, contains=refusal, **server)
     status, _, errors = run_registry(checkout, *promote_second, "--force", **server)
     assert (status, errors) == (0, f"FORCED: {reason}\n")
-
-
-def test_model_without_accuracy_is_a_version(registered, regression, run_registry, assert_refused):
-    """A model without an accuracy is registered, listed and pulled, and compared with none."""
-    server = {"MLFLOW_TRACKING_URI": registered}
-    model_path = regression / "model.pkl"
-    for number in (1, 2):
-        command = ("-m", "serving.registry", "register", "lengths", "--model", model_path)
-        status, output, errors = run_python(ROOT, *command, **server)
-        assert status == 0, errors
-        assert output.endswith(f" as version {number} of lengths\n")
-
-    promote_first = ("promote", "models:/lengths/1", "--alias", "champion")
-    promote_second = ("promote", "models:/lengths/2", "--alias", "champion")
-    assert run_registry(regression, *promote_first, **server)[0] == 0
-    reason = "refused: the two versions were not measured on the same held-out rows"
-    assert_refused(regression, *promote_second, contains=reason, **server)
-    assert run_registry(regression, "pull", "models:/lengths/2", **server)[0] == 0
-
-    _, output, _ = run_registry(regression, "list", "lengths", **server)
-    version = digest(model_path)[:12]
-    assert output.splitlines()[1:] == [
-        f"2        {version}  nan       nan",
-        f"1        {version}  nan       nan     champion",
-    ]

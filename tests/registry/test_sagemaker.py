@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from contextlib import suppress
 
 import boto3
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 
 from helpers import free_port
 from registries import FILE_NAMES, digest, read_files
+from serving.model.storage import load_model
+from zoo_models import zoo_model
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/flask-ml-model:1"
 
@@ -22,8 +25,10 @@ def clients(amazon, monkeypatch):
 
 
 def create_bucket(s3, name):
+    """Create a bucket, unless another test has created it."""
     location = {"LocationConstraint": "eu-central-1"}
-    s3.create_bucket(Bucket=name, CreateBucketConfiguration=location)
+    with suppress(s3.exceptions.BucketAlreadyOwnedByYou):
+        s3.create_bucket(Bucket=name, CreateBucketConfiguration=location)
 
 
 def download(s3, url):
@@ -77,14 +82,52 @@ def test_pushed_model_is_approved_and_served(clients, checkout, run_registry, se
     assert package["ModelApprovalStatus"] == "Approved"
 
 
-def test_metrics_without_accuracy_are_pushed_unchanged(clients, regression, run_registry):
-    """The metrics of a model without an accuracy are pushed as the card has them."""
+@pytest.mark.parametrize(
+    ("name", "group", "main_metric", "names"),
+    [
+        ("Ridge", "regression_metrics", "r2", {"r2": "r2", "mae": "mae"}),
+        ("LinearRegression, three outputs", "regression_metrics", "r2", {"r2": "r2", "mae": "mae"}),
+        (
+            "LogisticRegression, two classes of words",
+            "binary_classification_metrics",
+            "accuracy",
+            {"accuracy": "accuracy", "auc": "roc_auc"},
+        ),
+        (
+            "ColumnTransformer, LogisticRegression on a DataFrame",
+            "multiclass_classification_metrics",
+            "accuracy",
+            {"accuracy": "accuracy"},
+        ),
+    ],
+)
+def test_metrics_have_the_names_of_amazon(clients, run_registry, name, group, main_metric, names):
+    """The metrics of each task are pushed under Amazon's names, with the deviation of one."""
     s3, _ = clients
-    create_bucket(s3, "lengths")
-    assert run_registry(regression, "push", "lengths", "--image", IMAGE)[0] == 0
-    version = digest(regression / "model.pkl")[:12]
-    metrics = download(s3, f"s3://lengths/test/{version}/metrics.json")
-    assert msgspec.json.decode(metrics) == {"r2": 0.9}
+    _, path = zoo_model(name)
+    metrics = push_metrics(s3, run_registry, path)
+
+    folds = load_model(path).card.metrics["cross_validation"]
+    expected = {amazon_name: {"value": folds[metric]} for amazon_name, metric in names.items()}
+    expected[main_metric]["standard_deviation"] = folds["std"]
+    assert metrics == {group: expected}
+
+
+@pytest.mark.parametrize("name", ["MultiOutputClassifier", "IsolationForest"])
+def test_other_metrics_are_pushed_unchanged(clients, run_registry, name):
+    """What Amazon has no names for is pushed as the card has it."""
+    s3, _ = clients
+    _, path = zoo_model(name)
+    assert push_metrics(s3, run_registry, path) == load_model(path).card.metrics
+
+
+def push_metrics(s3, run_registry, path):
+    """Push the model in `path` and return the metrics in its bucket."""
+    create_bucket(s3, "tasks")
+    status, _, errors = run_registry(path.parent, "push", "tasks", "--image", IMAGE)
+    assert (status, errors) == (0, "")
+    metrics = download(s3, f"s3://tasks/zoo/{digest(path)[:12]}/metrics.json")
+    return msgspec.json.decode(metrics)
 
 
 def test_errors_of_amazon_are_one_line(amazon, checkout, assert_refused):
