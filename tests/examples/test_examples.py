@@ -28,7 +28,7 @@ def trained(request, tmp_path_factory):
     script = ROOT / "examples" / request.param / "train.py"
     result = subprocess.run(
         [sys.executable, script, "--output", path],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -62,7 +62,7 @@ FEEDBACK_FAULTS = {
     ),
     "unknown member": (
         b'{"prediction":[0],"actual":[0],"x":1}',
-        "Object contains unknown field `x`",
+        "Object contains unknown field `x`; expected prediction, actual",
     ),
     "twice": (
         b'{"prediction":[0],"actual":[0],"actual":[1]}',
