@@ -58,7 +58,7 @@ test-crds: need-git .venv/dev $(CRDS) ## Validate the custom resources (needs gi
 
 .PHONY: test-monitoring
 test-monitoring: need-prometheus .venv/dev ## Test the alerts and the canary rules (needs prometheus)
-	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_prometheus_server.py tests/deployment/test_canary.py
+	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_recorded_series.py tests/deployment/test_prometheus_server.py tests/deployment/test_canary.py
 
 .PHONY: test-clients
 test-clients: .venv/dev .venv-clients/clients ## Test with the platforms' own clients and with schemathesis

@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Before numpy is imported: a worker is for one core, and threads of a BLAS do not survive a fork.
-# LightGBM asks for as many threads as there are cores, unless OMP_THREAD_LIMIT forbids it.
+# So that gunicorn may be started in another directory, with --config.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+# Before numpy is imported: a worker is for one core, and the threads of OpenMP do not survive a
+# fork. The self-test starts them before it, and each worker would wait for them forever. LightGBM
+# asks for as many threads as there are cores, unless OMP_THREAD_LIMIT forbids it.
 for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+    n_threads = os.environ.setdefault(name, "1")
+    if n_threads != "1":
+        sys.exit(f"{name}: expected 1, got {n_threads!r}; WEB_CONCURRENCY is for more cores")
 
 from serving.config import ConfigurationError, Settings  # noqa: E402
 
@@ -82,7 +88,7 @@ limit_request_field_size = 8190
 # The root file system may be read-only, and there may be no HOME. So heartbeats go to memory, and
 # nothing else is written.
 worker_tmp_dir = None
-if Path("/dev/shm").is_dir():  # noqa: S108 - the heartbeat file is unlinked once it is open
+if os.access("/dev/shm", os.W_OK | os.X_OK):  # noqa: S108 - the file is unlinked once it is open
     worker_tmp_dir = "/dev/shm"  # noqa: S108
 control_socket_disable = True
 
@@ -95,6 +101,19 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801 - gunicorn's nam
 
     def access(self, *_: Any) -> None:
         """Write nothing."""
+
+
+def on_starting(server: Any) -> None:
+    """End the process with one line if options exclude each other."""
+    if server.cfg.reload:
+        sys.exit("reload: has no effect with preload_app; send SIGHUP to load the files anew")
+    if server.cfg.accesslog:
+        sys.exit("accesslog: the service has a request log, on stderr; see LOG_LEVEL")
+
+    ports = [address[1] for address in server.cfg.address if isinstance(address, tuple)]
+    if settings.metrics_port and settings.metrics_port not in ports:
+        port = settings.metrics_port
+        sys.exit(f"METRICS_PORT: --bind replaces it; add --bind 0.0.0.0:{port}")
 
 
 def when_ready(_: Any) -> None:
@@ -111,7 +130,9 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """Count in the slot of the worker; the application was loaded before the fork."""
-    service_of(server.app.wsgi()).telemetry.attach(worker.slot)
+    service = service_of(server.app.wsgi())
+    service.telemetry.attach(worker.slot)
+    worker.probe_paths = service.probe_paths  # of the default worker class
 
 
 def on_reload(server: Any) -> None:

@@ -40,7 +40,7 @@ def constant():
     from flask import Flask, Response, request
 
     app = Flask(__name__)
-    app.extensions["service"] = SimpleNamespace(telemetry=NoTelemetry())
+    app.extensions["service"] = SimpleNamespace(telemetry=NoTelemetry(), probe_paths=frozenset())
 
     @app.post("/predict")
     def predict():

@@ -33,7 +33,7 @@ class RawConnection:
     def send(self, data):
         self.socket.sendall(data)
 
-    def answer(self):
+    def answer(self, has_body=True):
         """Return status, headers and body of the next answer."""
         status = int(self.file.readline().split()[1])
         headers = {}
@@ -41,6 +41,8 @@ class RawConnection:
             name, _, value = line.decode().partition(": ")
             assert name.lower() not in headers
             headers[name.lower()] = value
+        if not has_body:
+            return status, headers, b""
         if headers.get("transfer-encoding") == "chunked":
             body = b""
             while size := int(self.file.readline(), 16):

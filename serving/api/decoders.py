@@ -1,17 +1,15 @@
-"""Decoders of request bodies: our own prediction and feedback, and the platforms' tables."""
+"""Decoders of request bodies: our own prediction, and the platforms' tables."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from serving.api.csv_rows import encode_csv
 from serving.api.json_body import decode_json, reject_duplicate_keys
 from serving.api.messages import CSV, JSON
 from serving.api.rows import RowDecoder, with_json_schema
 from serving.model.arrays import Rows
-from serving.model.card import PredictionValue
 from serving.model.errors import InvalidInput
 
 OutputName = Literal["label", "probability"]
@@ -20,16 +18,16 @@ OutputName = Literal["label", "probability"]
 class PredictDecoder:
     """Decode `{"features": ROW or [ROW, ...], "outputs": [...]}`; ROW is an array or an object."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        self.rows = rows
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        self.row_decoder = row_decoder
         self.available_outputs = {
-            "label": bool(rows.model.labels),
-            "probability": rows.model.has_probabilities,
+            "label": bool(row_decoder.model.labels),
+            "probability": row_decoder.model.has_probabilities,
         }
         self.request: Any = msgspec.defstruct(
             "PredictRequest",
             [
-                ("features", rows.rows_or_row | rows.named),
+                ("features", row_decoder.rows_or_row | row_decoder.named),
                 ("outputs", list[OutputName] | UnsetType, UNSET),
             ],
             forbid_unknown_fields=True,
@@ -38,22 +36,27 @@ class PredictDecoder:
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        return {JSON: {"features": self.rows.example_row()}}
+        return {JSON: {"features": self.row_decoder.example_row()}}
 
     def decode(self, body: bytes) -> tuple[Rows, list[OutputName]]:
         """Return the rows, of shape (rows, features), and the requested outputs.
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
+        request = decode_json(
+            self.decoder,
+            body,
+            nan_is_null=self.row_decoder.signature.has_missing,
+            names=self.row_decoder.features,
+        )
         features = request.features
         outputs: list[OutputName] = []
         n_keys = 1
 
-        if isinstance(features, self.rows.named):
+        if isinstance(features, self.row_decoder.named):
             features = [features]
-        if features and isinstance(features[0], self.rows.named):
-            n_keys += len(features) * self.rows.width
+        if features and isinstance(features[0], self.row_decoder.named):
+            n_keys += len(features) * self.row_decoder.width
         if request.outputs is not UNSET:
             outputs = request.outputs
             n_keys += 1
@@ -62,7 +65,7 @@ class PredictDecoder:
             if not self.available_outputs[output]:
                 raise InvalidInput(f"This model has no {output} - at `$.outputs[{i}]`")
         reject_duplicate_keys(body, n_keys)
-        return self.rows.to_array(features, "$.features"), outputs
+        return self.row_decoder.to_array(features, "$.features"), outputs
 
 
 class TabularDecoder:
@@ -74,34 +77,34 @@ class TabularDecoder:
 
     def __init__(
         self,
-        rows: RowDecoder,
+        row_decoder: RowDecoder,
         name: str,
         members: tuple[str, ...],
         allow_bare_rows: bool = False,
         accept_csv: bool = False,
     ) -> None:
-        self.rows = rows
+        self.row_decoder = row_decoder
         self.members = members
         self.accept_csv = accept_csv
 
         types = {
-            "instances": rows.row_list,
-            "inputs": rows.row_list | rows.columns,
-            "dataframe_split": rows.split,
-            "dataframe_records": rows.records,
-            "data": rows.row_list,
-            "input_data": rows.split,
+            "instances": row_decoder.row_list,
+            "inputs": row_decoder.row_list | row_decoder.columns,
+            "dataframe_split": row_decoder.split,
+            "dataframe_records": row_decoder.records,
+            "data": row_decoder.row_list,
+            "input_data": row_decoder.split | row_decoder.row_list,
         }
         fields = [(member, types[member] | UnsetType, UNSET) for member in members]
         one_member = {"oneOf": [{"required": [member]} for member in members]}
         self.request = with_json_schema(msgspec.defstruct(name, fields), one_member)
         if allow_bare_rows:
-            self.request |= rows.unnamed_rows
+            self.request |= row_decoder.unnamed_rows
         self.decoder = msgspec.json.Decoder(self.request)
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        row = self.rows.example_row()
+        row = self.row_decoder.example_row()
         [member] = {"instances", "data"}.intersection(self.members)
         examples: dict[str, Any] = {JSON: {member: [row]}}
         if self.accept_csv:
@@ -113,10 +116,15 @@ class TabularDecoder:
 
         Raises InvalidInput.
         """
-        request = decode_json(self.decoder, body, nan_is_null=self.rows.signature.has_missing)
+        request = decode_json(
+            self.decoder,
+            body,
+            nan_is_null=self.row_decoder.signature.has_missing,
+            names=self.row_decoder.features,
+        )
         if isinstance(request, list):
             reject_duplicate_keys(body, 0)
-            return self.rows.to_array(request, "$"), False
+            return self.row_decoder.to_array(request, "$"), False
 
         reject_duplicate_keys(body, 1)
         present = [member for member in self.members if getattr(request, member) is not UNSET]
@@ -126,56 +134,4 @@ class TabularDecoder:
             raise InvalidInput(f"Expected exactly one of {expected}, got {actual} - at `$`")
 
         [member] = present
-        return self.rows.to_array(getattr(request, member), f"$.{member}"), True
-
-
-class FeedbackDecoder:
-    """Decode `{"prediction": [...], "actual": [...]}`, with the classes of the model as values."""
-
-    def __init__(self, rows: RowDecoder) -> None:
-        self.classes: list[PredictionValue] = []
-        if isinstance(rows.model.classes, np.ndarray):
-            self.classes = rows.model.classes.tolist()
-
-        value_type: Any = type(self.classes[0]) if self.classes else Any
-        schema = {"allOf": [{"items": {"enum": self.classes}}], "minItems": 1}
-        values: Any = Annotated[list[value_type], Meta(extra_json_schema=schema)]
-        self.request: Any = msgspec.defstruct(
-            "FeedbackRequest",
-            [("prediction", values), ("actual", values)],
-            forbid_unknown_fields=True,
-        )
-        self.decoder = msgspec.json.Decoder(self.request)
-
-    def examples(self) -> dict[str, Any]:
-        """Return an example body for each media type."""
-        values = self.classes[:1]
-        return {JSON: {"prediction": values, "actual": values}}
-
-    def decode(self, body: bytes) -> tuple[list[PredictionValue], list[PredictionValue]]:
-        """Return the predictions and the actual classes, two lists of one length.
-
-        Raises InvalidInput.
-        """
-        request = decode_json(self.decoder, body)
-        reject_duplicate_keys(body, 2)
-        if not self.classes:
-            raise InvalidInput("This model has no classes; feedback is counted by class")
-
-        prediction = request.prediction
-        actual = request.actual
-        if not prediction:
-            raise InvalidInput("Expected at least 1 values, got 0 - at `$.prediction`")
-        if len(actual) != len(prediction):
-            raise InvalidInput(
-                f"Expected {len(prediction)} values, got {len(actual)} - at `$.actual`"
-            )
-        self._check_classes(prediction, "$.prediction")
-        self._check_classes(actual, "$.actual")
-        return prediction, actual
-
-    def _check_classes(self, values: list[PredictionValue], json_path: str) -> None:
-        unknown = set(values).difference(self.classes)
-        if unknown:
-            i = next(i for i, value in enumerate(values) if value in unknown)
-            raise InvalidInput(f"Expected a class of the model - at `{json_path}[{i}]`")
+        return self.row_decoder.to_array(getattr(request, member), f"$.{member}"), True

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Annotated, Any
 
 import msgspec
@@ -17,17 +19,25 @@ MESSAGE_END_LENGTH = 100
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
+UNKNOWN_FIELD = re.compile("contains unknown field `(.{1,100})`")
+MAX_SUGGESTIONS = 3
+
 # A string, closed or not, or what Python's json writes for a missing number. Possessive, and with
 # an optional end, so that no body is scanned twice.
 STRING_OR_NAN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|NaN', re.DOTALL)
 
 
 def decode_json(
-    decoder: msgspec.json.Decoder[Any], body: bytes | memoryview, *, nan_is_null: bool = False
+    decoder: msgspec.json.Decoder[Any],
+    body: bytes | memoryview,
+    *,
+    nan_is_null: bool = False,
+    names: Sequence[str] = (),
 ) -> Any:
     """Return the value that `decoder` reads from `body`.
 
-    JSON has no NaN. With `nan_is_null` it is read as null. Raises InvalidInput.
+    JSON has no NaN. With `nan_is_null` it is read as null. `names`, of the features, are suggested
+    for an unknown one. Raises InvalidInput.
     """
     if nan_is_null and b"NaN" in bytes(body):
         body = STRING_OR_NAN.sub(replace_nan, body)
@@ -40,7 +50,22 @@ def decode_json(
     except msgspec.MsgspecError as error:
         if not body:
             raise InvalidInput("The body is empty") from error
-        raise InvalidInput(truncate_middle(str(error))) from error
+        if " - at " not in str(error):
+            names = getattr(decoder.type, "__struct_fields__", ())
+        raise InvalidInput(truncate_middle(str(error)) + suggest_names(error, names)) from error
+
+
+def suggest_names(error: Exception, names: Sequence[str]) -> str:
+    """Return the names that were expected instead of an unknown one, the nearest first."""
+    match = UNKNOWN_FIELD.search(str(error))
+    if match is None or not names:
+        return ""
+
+    def distance(name: str) -> float:
+        return -SequenceMatcher(None, match[1].lower(), name.lower()).ratio()
+
+    nearest = sorted(names, key=distance)[:MAX_SUGGESTIONS]
+    return f"; expected {', '.join(nearest)}"[:MESSAGE_END_LENGTH]
 
 
 def replace_nan(match: re.Match[bytes]) -> bytes:

@@ -1,10 +1,14 @@
 """HTTP messages: read a request's body, check its limits, write a JSON response."""
 
+import codecs
+import zlib
 from typing import Any
 
 import msgspec
 from flask import Response, request
+from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import (
+    BadRequest,
     NotAcceptable,
     RequestEntityTooLarge,
     ServiceUnavailable,
@@ -21,6 +25,8 @@ JSON = "application/json"
 TEXT = "text/plain"
 Predictions = list[bool | float | str | list[float]]
 
+# Of the window of zlib, by Content-Encoding; the offset of 16 stands for the header of gzip.
+WINDOW_BITS = {"gzip": zlib.MAX_WBITS + 16, "deflate": zlib.MAX_WBITS, "identity": None}
 MAX_QUOTED_LENGTH = 100  # characters of a header in an error message
 
 
@@ -31,7 +37,8 @@ class ResponseBody(msgspec.Struct, forbid_unknown_fields=True):
 def read_body(*extra_mimetypes: str) -> bytes:
     """Return the request's body: JSON, or of one of `extra_mimetypes`.
 
-    Raises UnsupportedMediaType and RequestEntityTooLarge.
+    A compressed body is decompressed, up to the same limit. Raises BadRequest,
+    UnsupportedMediaType and RequestEntityTooLarge.
     """
     current = current_request()
     _check_content_type(current, extra_mimetypes)
@@ -48,7 +55,9 @@ def read_body(*extra_mimetypes: str) -> bytes:
         body = current.get_data(cache=False)
     if len(body) > limit:  # a chunked body has no Content-Length
         raise _body_too_large(limit)
-    return body
+    if current.environ.get("HTTP_CONTENT_ENCODING"):
+        body = _decompress(current, body, limit)
+    return body.removeprefix(codecs.BOM_UTF8)
 
 
 def _check_content_type(current: Request, extra_mimetypes: tuple[str, ...]) -> None:
@@ -59,9 +68,28 @@ def _check_content_type(current: Request, extra_mimetypes: tuple[str, ...]) -> N
         raise UnsupportedMediaType(f"Expected Content-Type {expected}, got {mimetype}")
 
     encoding = current.environ.get("HTTP_CONTENT_ENCODING")
-    if encoding:
+    if encoding and encoding.lower() not in WINDOW_BITS:
+        expected = ", ".join(WINDOW_BITS)
         quoted = encoding[:MAX_QUOTED_LENGTH]
-        raise UnsupportedMediaType(f"Expected no Content-Encoding, got {quoted}")
+        raise UnsupportedMediaType(f"Expected Content-Encoding {expected}, got {quoted}")
+
+
+def _decompress(current: Request, body: bytes, limit: int) -> bytes:
+    window_bits = WINDOW_BITS[current.environ["HTTP_CONTENT_ENCODING"].lower()]
+    if window_bits is None:
+        return body
+
+    decompressor = zlib.decompressobj(window_bits)
+    try:
+        # No more than the limit is decompressed, whatever the body stands for.
+        content = decompressor.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise BadRequest("The body is not compressed as Content-Encoding says") from error
+    if len(content) > limit:
+        raise _body_too_large(limit)
+    if not decompressor.eof or decompressor.unused_data:
+        raise BadRequest("The compressed body is cut off, or more follows it")
+    return content
 
 
 def _body_too_large(limit: int) -> RequestEntityTooLarge:
@@ -76,7 +104,10 @@ def negotiate_mimetype(*mimetypes: str) -> str:
     if not current_request().environ.get("HTTP_ACCEPT"):
         return mimetypes[0]
 
-    accepted = request.accept_mimetypes
+    # Parameters such as charset say nothing about JSON or CSV.
+    accepted = MIMEAccept(
+        (value.partition(";")[0].strip(), quality) for value, quality in request.accept_mimetypes
+    )
     client_order = list(accepted.values())
 
     def rank(mimetype: str) -> int:

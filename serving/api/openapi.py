@@ -153,10 +153,10 @@ def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def csv_schema(rows: RowDecoder) -> Schema:
+def csv_schema(row_decoder: RowDecoder) -> Schema:
     """Return the schema of a CSV body without a header; for rows of numbers it is a pattern."""
-    if not rows.is_plain_numbers:
+    if not row_decoder.is_plain_numbers:
         return {"type": "string"}
-    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{rows.width - 1}}}"
+    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{row_decoder.width - 1}}}"
     more_lines = f"(\\n{line}){{0,{MAX_CSV_EXAMPLE_LINES - 1}}}"
     return {"type": "string", "pattern": f"^{line}{more_lines}$"}

@@ -5,7 +5,8 @@ from typing import Any
 from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, UnsetType
 
-from serving.api.decoders import FeedbackDecoder, PredictDecoder
+from serving.api.decoders import PredictDecoder
+from serving.api.feedback import FeedbackDecoder
 from serving.api.messages import (
     TEXT,
     Predictions,
@@ -60,7 +61,7 @@ class FeedbackResponse(ResponseBody):
 @blueprint.post("/feedback")
 @describe("Model", decoder=FeedbackDecoder, response=FeedbackResponse)
 def feedback() -> Response:
-    """Record predictions with their true labels."""
+    """Record predictions with their true values."""
     service = current_service()
     prediction, actual = service.decoder(FeedbackDecoder).decode(read_body())
     check_row_limit(len(actual), "$.actual")

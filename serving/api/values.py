@@ -1,5 +1,6 @@
 """The JSON types of a feature's values, and what a field of CSV stands for."""
 
+import re
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -37,11 +38,25 @@ def value_type(feature: FeatureInfo) -> Any:
     return json_type
 
 
-def parse_csv_field(text: str, feature: FeatureInfo) -> str | None:
-    """Return the text of a field, or None if it stands for a missing value."""
-    if feature.nullable and text == "":
+# What other programs write for numbers and JSON does not allow: .5, 5., +5.1 and 05.1.
+CSV_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+
+
+def read_number(text: str) -> float | str:
+    """Return the number in a field of CSV, or the text itself if it is no number."""
+    stripped = text.strip()
+    if CSV_NUMBER.fullmatch(stripped):
+        return float(stripped)
+    return text
+
+
+def parse_csv_field(text: str, feature: FeatureInfo) -> float | str | None:
+    """Return the value of a field, which may be text still, or None for a missing value."""
+    if feature.nullable and text.strip() == "":
         return None
     # What numpy writes for a missing number.
     if feature.nullable and feature.type in ("number", "integer") and text.lower() == "nan":
         return None
+    if feature.type in ("number", "integer") or has_integer_categories(feature):
+        return read_number(text)
     return text

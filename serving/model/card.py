@@ -45,11 +45,15 @@ class FeatureInfo(
 
 
 class ClassInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One class: the value that the estimator returns, its label, its share of training rows."""
+    """One class: the value that the estimator returns, its label, its share of training rows.
+
+    `predicted_share` is its share of the predictions for rows that the folds had not seen.
+    """
 
     value: PredictionValue
     label: str
     share: float
+    predicted_share: float | None = None
 
 
 class ReferenceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

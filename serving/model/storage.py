@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any
@@ -47,7 +48,7 @@ def save_model(
 
     card = ModelCard(
         sha256=hashlib.sha256(model_bytes).hexdigest(),
-        estimator=" ".join(repr(estimator).split()),
+        estimator=describe_estimator(estimator),
         libraries=library_versions(unpickled.modules),
         reference=[],
         transformers_sha256=own_source_digest(unpickled.modules) or msgspec.UNSET,
@@ -60,6 +61,11 @@ def save_model(
     card_bytes = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
     write_files_atomically({path: model_bytes, path.with_suffix(".json"): card_bytes})
     return card
+
+
+def describe_estimator(estimator: Any) -> str:
+    """Return the estimator with its parameters in one line, the same in each process."""
+    return re.sub(" at 0x[0-9a-f]+", "", " ".join(repr(estimator).split()))
 
 
 def load_model(path: Path, sha256: str = "") -> Model:

@@ -7,7 +7,7 @@ any other. A boolean has two. A feature whose value may be missing has one more.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -26,12 +26,20 @@ def bin_labels(feature: FeatureInfo) -> list[str]:
     """Return the name of each bin of a feature."""
     labels = ["below", *map(str, range(len(feature.edges) - 1)), "above"]
     if feature.type == "category":
-        labels = [*map(str, feature.categories), UNSEEN]
+        labels = [*map(str, feature.categories)]
+        labels.append(distinct_label(UNSEEN, labels))
     if feature.type == "boolean":
         labels = ["false", "true"]
     if feature.nullable:
-        labels.append(MISSING)
+        labels.append(distinct_label(MISSING, labels))
     return labels
+
+
+def distinct_label(name: str, labels: Container[str]) -> str:
+    """Return `name`, in parentheses if one of `labels` is the same."""
+    while name in labels:
+        name = f"({name})"
+    return name
 
 
 def training_counts(feature: FeatureInfo, n_rows: int) -> Floats:
@@ -78,6 +86,30 @@ class MixedBins:
     def split(self, counts: Floats) -> list[Floats]:
         """Return the part of `counts`, of shape (size,), that belongs to each feature."""
         return [counts[start:end] for start, end in pairwise(self.offsets)]
+
+
+class SelectedBins:
+    """The bins of some features of a row; `columns` are their indices."""
+
+    def __init__(self, bins: FeatureBins | MixedBins, columns: Sequence[int]) -> None:
+        self.bins = bins
+        self.columns = list(columns)
+        self.size = bins.size
+
+    def cell_indices(self, row: Sequence[Any], first: int = 0) -> list[int]:
+        """Return the bin of each selected value; the first of all bins has the index `first`."""
+        return self.bins.cell_indices([row[column] for column in self.columns], first)
+
+    def counts(self, rows: Rows) -> NDArray[np.int64]:
+        """Return the number of the selected values of `rows` in each bin, of shape (size,)."""
+        return self.bins.counts(rows[:, self.columns])
+
+    def split(self, counts: Floats) -> list[Floats]:
+        """Return the part of `counts`, of shape (size,), that belongs to each selected feature."""
+        return self.bins.split(counts)
+
+
+AnyBins = FeatureBins | MixedBins | SelectedBins
 
 
 class _IntervalBins:

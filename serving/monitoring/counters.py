@@ -60,8 +60,8 @@ def shared_array(n_columns: int) -> Floats:
     return np.frombuffer(memory, dtype=np.float64).reshape(MAX_WORKER_SLOTS, n_columns)
 
 
-def row_index(slot: int) -> int:
-    """Return the row of a worker's slot."""
+def counted_slot(slot: int) -> int:
+    """Return the slot in which a worker counts: workers beyond the last slot share it."""
     return min(slot, MAX_WORKER_SLOTS - 1)
 
 
@@ -99,7 +99,7 @@ class RequestCounters:
     def attach(self, slot: int) -> None:
         """Count in the row of `slot` from now on: 0 before the fork, above 0 for each worker."""
         # Single numbers are read and written faster through a memoryview than through an array.
-        self._cells: Any = memoryview(self._table[row_index(slot)])
+        self._cells: Any = memoryview(self._table[counted_slot(slot)])
         self._cells[PID_COLUMN] = os.getpid()
         self._cells[IN_FLIGHT_COLUMN] = 0
 

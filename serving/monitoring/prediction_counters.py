@@ -1,155 +1,147 @@
-"""Counters of predictions and feedback, and what they were at each step of the last hour."""
+"""Counters of scored rows, and what they were at the start of each interval of the last hour."""
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serving.model.arrays import Floats, Rows
 from serving.model.card import PredictionValue
-from serving.monitoring.bins import MixedBins
-from serving.monitoring.counters import MAX_WORKER_SLOTS, row_index, shared_array
-from serving.monitoring.drift import FeatureBins
+from serving.monitoring.bins import AnyBins
+from serving.monitoring.counters import MAX_WORKER_SLOTS, counted_slot, shared_array
+from serving.monitoring.prediction_bins import ClassBins, NumberBins, PredictionBins
 
-# The window of drift moves by a step at a time and is between 55 and 60 minutes long.
-STEP_SECONDS = 300
-WINDOW_STEPS = 12
+# The window of drift moves by an interval at a time and is between 55 and 60 minutes long.
+INTERVAL_SECONDS = 300
+WINDOW_INTERVALS = 12
 
-CURRENT_STEP_COLUMN = 0
-FIRST_FEEDBACK_COLUMN = 1
+INTERVAL_COLUMN = 0
+ROWS_COLUMN = 1
+FIRST_PREDICTION_COLUMN = 2
 
 
 @dataclass(frozen=True)
 class PredictionCounts:
-    """Rows that were scored: how many, by predicted class, and by bin of each feature."""
+    """Rows that were scored: how many, by bin of the prediction, and by bin of each feature."""
 
     n_rows: int
-    by_class: Floats
-    by_bin: Floats
+    by_prediction: Floats
+    by_feature: Floats
 
 
-def current_step() -> int:
-    """Return the number of the current step."""
-    return int(time.monotonic() // STEP_SECONDS)
+def current_interval() -> int:
+    """Return the number of the current interval."""
+    return int(time.monotonic() // INTERVAL_SECONDS)
 
 
 class PredictionCounters:
-    """Rows scored by one model version: by class, by bin, and by feedback.
+    """Rows scored by one model version, by bin of the prediction and by bin of each feature.
 
-    The columns are: the current step; feedback, a column for each pair of predicted and actual
-    class; the scoring columns (rows, classes, bins); then, for each step of the window, a snapshot
-    of the scoring columns as they were when the step began.
+    The columns are: the interval in which the worker counted last; the counts (rows, bins of the
+    prediction, bins of the features); then, for each interval of the window, a snapshot of the
+    counts as they were when the interval began. Without `prediction_bins` no prediction is counted.
     """
 
-    def __init__(self, classes: Sequence[PredictionValue], bins: FeatureBins | MixedBins) -> None:
-        self.classes = list(classes)
-        self.bins = bins
-        n_classes = len(self.classes)
+    def __init__(self, feature_bins: AnyBins, prediction_bins: PredictionBins | None) -> None:
+        self.feature_bins = feature_bins
+        self.prediction_bins = prediction_bins
 
-        self._rows_column = FIRST_FEEDBACK_COLUMN + n_classes**2
-        first_class_column = self._rows_column + 1
-        self._first_bin_column = first_class_column + n_classes
-        end = self._first_bin_column + bins.size
+        n_prediction_bins = 0
+        self._class_columns: dict[PredictionValue, int] = {}
+        self._number_bins: NumberBins | None = None
+        if prediction_bins is not None:
+            n_prediction_bins = prediction_bins.size
+        if isinstance(prediction_bins, ClassBins):
+            for value, index in prediction_bins.indices.items():
+                self._class_columns[value] = FIRST_PREDICTION_COLUMN + index
+        if isinstance(prediction_bins, NumberBins):
+            self._number_bins = prediction_bins
 
-        self._scoring_columns = slice(self._rows_column, end)
-        self._bin_columns = slice(self._first_bin_column, end)
-        self._class_columns = {
-            value: first_class_column + i for i, value in enumerate(self.classes)
-        }
+        self._first_feature_column = FIRST_PREDICTION_COLUMN + n_prediction_bins
+        end = self._first_feature_column + feature_bins.size
+        self._count_columns = slice(ROWS_COLUMN, end)
+        self._feature_columns = slice(self._first_feature_column, end)
 
-        width = end - self._rows_column
-        self._table = shared_array(end + WINDOW_STEPS * width)
-        self._snapshots = self._table[:, end:].reshape(MAX_WORKER_SLOTS, WINDOW_STEPS, width)
+        n_counts = end - ROWS_COLUMN
+        self._table = shared_array(end + WINDOW_INTERVALS * n_counts)
+        self._snapshots = self._table[:, end:].reshape(MAX_WORKER_SLOTS, WINDOW_INTERVALS, n_counts)
         self._lock = threading.Lock()  # between the threads of one worker
         self.attach(0)
 
+    @property
+    def n_bytes(self) -> int:
+        """Return the size of the shared memory."""
+        return self._table.nbytes
+
     def attach(self, slot: int) -> None:
         """Count in the row of `slot` from now on."""
-        row = row_index(slot)
-        self._row = self._table[row]
-        self._row_snapshots = self._snapshots[row]
+        self._counts = self._table[counted_slot(slot)]
+        self._own_snapshots = self._snapshots[counted_slot(slot)]
         # Single numbers are read and written faster through a memoryview than through an array.
-        self._cells: Any = memoryview(self._row)
+        self._cells: Any = memoryview(self._counts)
 
-    def record(self, rows: Rows, predictions: list[PredictionValue]) -> None:
+    def record(self, rows: Rows, predictions: Sequence[Any]) -> None:
         """Count `rows`, of shape (rows, features), and their predictions."""
         if len(rows) == 1:
             self._record_one(rows[0].tolist(), predictions[0])
             return
 
-        step = current_step()
-        bin_counts = None
-        if self.bins.size:
-            bin_counts = self.bins.counts(rows)
-        class_counts: Counter[PredictionValue] = Counter()
-        if self.classes:
-            class_counts.update(predictions)
+        interval = current_interval()
+        feature_counts = None
+        if self.feature_bins.size:
+            feature_counts = self.feature_bins.counts(rows)
+        prediction_counts: dict[int, int] = {}
+        if self.prediction_bins is not None:
+            prediction_counts = self.prediction_bins.counts(predictions)
 
         with self._lock:
-            if self._cells[CURRENT_STEP_COLUMN] != step:
-                self._take_snapshots(step)
-            self._cells[self._rows_column] += len(rows)
-            if bin_counts is not None:
-                self._row[self._bin_columns] += bin_counts
-            for value, count in class_counts.items():
-                self._cells[self._class_columns[value]] += count
+            if self._cells[INTERVAL_COLUMN] != interval:
+                self._begin_interval(interval)
+            self._cells[ROWS_COLUMN] += len(rows)
+            if feature_counts is not None:
+                self._counts[self._feature_columns] += feature_counts
+            for index, count in prediction_counts.items():
+                self._cells[FIRST_PREDICTION_COLUMN + index] += count
 
-    def _record_one(self, row: list[Any], prediction: PredictionValue) -> None:
+    def _record_one(self, row: list[Any], prediction: Any) -> None:
         # One row is counted faster without numpy.
-        step = current_step()
-        bin_columns = self.bins.cell_indices(row, self._first_bin_column)
+        interval = current_interval()
+        columns = self.feature_bins.cell_indices(row, self._first_feature_column)
+        if self._class_columns:
+            columns.append(self._class_columns[prediction])
+        elif self._number_bins is not None:
+            columns.append(FIRST_PREDICTION_COLUMN + self._number_bins.index(prediction))
 
         with self._lock:
-            if self._cells[CURRENT_STEP_COLUMN] != step:
-                self._take_snapshots(step)
-            self._cells[self._rows_column] += 1
-            for column in bin_columns:
+            if self._cells[INTERVAL_COLUMN] != interval:
+                self._begin_interval(interval)
+            self._cells[ROWS_COLUMN] += 1
+            for column in columns:
                 self._cells[column] += 1
-            if self.classes:
-                self._cells[self._class_columns[prediction]] += 1
 
-    def _take_snapshots(self, step: int) -> None:
-        # Steps without a row began with the same counts as the current step.
-        last_step = int(self._cells[CURRENT_STEP_COLUMN])
-        first_missed = max(last_step + 1, step - WINDOW_STEPS + 1)
-        for missed in range(first_missed, step + 1):
-            self._row_snapshots[missed % WINDOW_STEPS] = self._row[self._scoring_columns]
-        self._cells[CURRENT_STEP_COLUMN] = step
-
-    def record_feedback(
-        self, predictions: list[PredictionValue], actual: list[PredictionValue]
-    ) -> None:
-        """Count each pair of a predicted and an actual class."""
-        pairs = Counter(zip(predictions, actual, strict=True))
-        with self._lock:
-            for (predicted_class, actual_class), count in pairs.items():
-                predicted_index = self.classes.index(predicted_class)
-                actual_index = self.classes.index(actual_class)
-                pair_index = predicted_index * len(self.classes) + actual_index
-                self._cells[FIRST_FEEDBACK_COLUMN + pair_index] += count
+    def _begin_interval(self, interval: int) -> None:
+        # No row was counted between the last interval and this one, so that all of the intervals in
+        # between, and this one, began with the same counts.
+        last_interval = int(self._cells[INTERVAL_COLUMN])
+        first = max(last_interval + 1, interval - WINDOW_INTERVALS + 1)
+        for begun in range(first, interval + 1):
+            self._own_snapshots[begun % WINDOW_INTERVALS] = self._counts[self._count_columns]
+        self._cells[INTERVAL_COLUMN] = interval
 
     def totals(self) -> PredictionCounts:
         """Return the counts since the start, summed over all workers."""
-        return self._split(self._table[:, self._scoring_columns].sum(axis=0))
-
-    def feedback_totals(self) -> Floats:
-        """Return the feedback, of shape (predicted, actual), summed over all workers."""
-        n_classes = len(self.classes)
-        columns = slice(FIRST_FEEDBACK_COLUMN, self._rows_column)
-        totals: Floats = self._table[:, columns].sum(axis=0)
-        return totals.reshape(n_classes, n_classes)
+        return self._split(self._table[:, self._count_columns].sum(axis=0))
 
     def window_totals(self) -> PredictionCounts:
         """Return the counts of the window, summed over all workers."""
-        oldest_step = current_step() - WINDOW_STEPS + 1
-        recent = self._table[:, CURRENT_STEP_COLUMN] >= oldest_step
-        at_start = self._snapshots[recent, oldest_step % WINDOW_STEPS]
-        return self._split((self._table[recent, self._scoring_columns] - at_start).sum(axis=0))
+        oldest_interval = current_interval() - WINDOW_INTERVALS + 1
+        recent = self._table[:, INTERVAL_COLUMN] >= oldest_interval
+        at_start = self._snapshots[recent, oldest_interval % WINDOW_INTERVALS]
+        return self._split((self._table[recent, self._count_columns] - at_start).sum(axis=0))
 
-    def _split(self, scoring: Floats) -> PredictionCounts:
-        n_classes = len(self.classes)
-        by_class = scoring[1 : 1 + n_classes]
-        by_bin = scoring[1 + n_classes :]
-        return PredictionCounts(int(scoring[0]), by_class, by_bin)
+    def _split(self, counts: Floats) -> PredictionCounts:
+        n_prediction_bins = self._first_feature_column - FIRST_PREDICTION_COLUMN
+        by_prediction = counts[1 : 1 + n_prediction_bins]
+        by_feature = counts[1 + n_prediction_bins :]
+        return PredictionCounts(int(counts[0]), by_prediction, by_feature)

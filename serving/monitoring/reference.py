@@ -3,7 +3,7 @@
 import numpy as np
 
 from serving.model.arrays import Floats
-from serving.model.card import FeatureInfo
+from serving.model.card import ClassInfo, FeatureInfo
 from serving.model.model import Model
 from serving.monitoring.bins import training_counts
 
@@ -18,20 +18,23 @@ class Reference:
         self.features: list[FeatureInfo] = []
         self.n_rows = 0
         self.accuracy: float | None = None
-        class_shares: list[float] = []
+        self.mean_absolute_error: float | None = None
+        self.class_shares: list[float] = []
 
         card = model.card
         if card:
             self.features = card.features
             self.n_rows = card.rows
-            self.accuracy = card.metrics.get("cross_validation", {}).get("accuracy")
-            class_shares = [item.share for item in card.classes]
+            metrics = card.metrics.get("cross_validation", {})
+            self.accuracy = metrics.get("accuracy")
+            self.mean_absolute_error = metrics.get("mae")
+            self.class_shares = list(map(expected_share, card.classes))
 
         self.feature_counts: list[Floats] = []
         for feature in self.features:
             self.feature_counts.append(training_counts(feature, self.n_rows))
 
-        self.class_counts: Floats = np.array(class_shares) * self.n_rows
+        self.class_counts: Floats = np.array(self.class_shares) * self.n_rows
 
     @property
     def has_classes(self) -> bool:
@@ -42,3 +45,14 @@ class Reference:
     def n_monitored_columns(self) -> int:
         """Return the number of columns that are tested for drift: features, and the class mix."""
         return len(self.feature_counts) + int(self.has_classes)
+
+
+def expected_share(item: ClassInfo) -> float:
+    """Return the share of the predictions that a class has without drift.
+
+    A classifier seldom predicts a rare class as often as it occurs. A card from before the shares
+    of the predictions has those of the training rows only.
+    """
+    if item.predicted_share is None:
+        return item.share
+    return item.predicted_share

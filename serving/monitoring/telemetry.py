@@ -3,22 +3,17 @@
 import time
 from typing import Any
 
-import numpy as np
 from flask import Response
 
-from serving.model.arrays import Floats, Rows
+from serving.model.arrays import Rows
 from serving.model.card import PredictionValue
 from serving.model.model import Model
-from serving.monitoring.bins import bin_labels, build_bins
 from serving.monitoring.counters import OTHER_LABEL, RequestCounters
-from serving.monitoring.drift import assess_drift
-from serving.monitoring.prediction_counters import (
-    STEP_SECONDS,
-    WINDOW_STEPS,
-    PredictionCounters,
-)
-from serving.monitoring.reference import Reference
+from serving.monitoring.drift_report import describe_drift
+from serving.monitoring.feedback_counters import FeedbackCounters
+from serving.monitoring.prediction_counters import PredictionCounters
 from serving.monitoring.request_log import choose_request_id, current_request, log_request
+from serving.monitoring.scope import MonitoringScope
 
 
 class Telemetry:
@@ -42,12 +37,13 @@ class Telemetry:
         self.reload_error = ""  # why newer model files are not served
         self.quiet_routes = probe_paths | {"/metrics"}  # requested every few seconds by machines
 
-        self.reference = Reference(model)
-        bins = build_bins(self.reference.features)
-        classes: list[PredictionValue] = []
-        if isinstance(model.classes, np.ndarray):
-            classes = model.classes.tolist()
-        self.predictions = PredictionCounters(classes, bins)
+        self.scope = MonitoringScope(model)
+        self.scope.log_exclusions()
+        prediction_bins = self.scope.prediction_bins
+        self.predictions = PredictionCounters(self.scope.feature_bins, prediction_bins)
+        self.feedback: FeedbackCounters | None = None
+        if prediction_bins is not None:
+            self.feedback = FeedbackCounters(prediction_bins)
 
         self.requests: RequestCounters
         if previous is not None:
@@ -59,6 +55,8 @@ class Telemetry:
         """Count for the worker in `slot` from now on: 0 before the fork, at least 1 after it."""
         self.requests.attach(slot)
         self.predictions.attach(slot)
+        if self.feedback is not None:
+            self.feedback.attach(slot)
 
     def worker_count(self) -> int:
         """Return the number of workers, those that have ended and were not replaced included."""
@@ -101,55 +99,12 @@ class Telemetry:
     def record_feedback(
         self, predictions: list[PredictionValue], actual: list[PredictionValue]
     ) -> None:
-        """Count predicted against actual classes, two lists of one length."""
+        """Count predictions and their actual values, two lists of one length."""
         current_request().n_rows = len(actual)
-        self.predictions.record_feedback(predictions, actual)
+        if self.feedback is not None:
+            self.feedback.record(predictions, actual)
 
     def drift_report(self) -> dict[str, Any]:
-        """Return how the rows of the last hour differ from the reference, for each feature."""
-        window = self.predictions.window_totals()
-
-        features = []
-        counts_by_feature = self.predictions.bins.split(window.by_bin)
-        for feature, live, reference in zip(
-            self.reference.features, counts_by_feature, self.reference.feature_counts, strict=True
-        ):
-            comparison = self._compare(live, reference)
-            described = {"name": feature.name, "bins": bin_labels(feature), "edges": feature.edges}
-            features.append(described | comparison)
-
-        columns = list(features)
-        classes = None
-        if self.reference.has_classes:
-            comparison = self._compare(window.by_class, self.reference.class_counts)
-            classes = {"values": self.predictions.classes, **comparison}
-            columns.append(classes)
-
-        return {
-            "model_version": self.model_version,
-            "window_seconds": STEP_SECONDS * WINDOW_STEPS,
-            "rows": window.n_rows,
-            "verdict": overall_verdict(columns),
-            "features": features,
-            "classes": classes,
-        }
-
-    def _compare(self, live: Floats, reference: Floats) -> dict[str, Any]:
-        assessment = assess_drift(live, reference, self.reference.n_monitored_columns)
-        reference_shares = reference / reference.sum()
-        live_shares = live / max(live.sum(), 1)
-        return {
-            **assessment,
-            "reference": reference_shares.tolist(),
-            "live": live_shares.tolist(),
-        }
-
-
-def overall_verdict(columns: list[dict[str, Any]]) -> str:
-    """Return the verdict on all columns, each with a `verdict`."""
-    verdicts = [column["verdict"] for column in columns]
-    if not verdicts:
-        return "no reference"
-    if "drifting" in verdicts:
-        return "drifting"
-    return str(verdicts[0])  # all columns have the same rows, and so the same other verdict
+        """Return how the rows of the last hour differ from the reference, for each column."""
+        report = describe_drift(self.scope, self.predictions.window_totals())
+        return {"model_version": self.model_version, **report}

@@ -109,7 +109,7 @@ def predict_for_body() -> Response:
 
 protocol = Protocol(
     blueprint,
-    probe_paths=frozenset({VERTEX_AI_PREDICT_RULE}),
+    probe_paths=frozenset({"/v1/models/<model>", VERTEX_AI_PREDICT_RULE}),
     configured_routes=(
         ConfiguredRoute("aip_health_route", "GET", vertex_ai_readiness),
         ConfiguredRoute("aip_predict_route", "POST", vertex_ai_predict),

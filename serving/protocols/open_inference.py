@@ -25,7 +25,17 @@ TAG = "Open Inference V2"
 NO_CONTENT_TYPE = ""  # Triton's client sends none
 
 blueprint = Blueprint("open_inference", __name__)
-protocol = Protocol(blueprint, probe_paths=frozenset({"/v2/health/live", "/v2/health/ready"}))
+protocol = Protocol(
+    blueprint,
+    probe_paths=frozenset(
+        {
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/v2/models/<model>/ready",
+            "/v2/models/<model>/versions/<version>/ready",
+        }
+    ),
+)
 
 
 class ServerMetadataResponse(ResponseBody):

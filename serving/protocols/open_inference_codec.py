@@ -1,63 +1,69 @@
 """Inference requests and responses of Open Inference Protocol V2 for one model."""
 
-import re
 import uuid
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
 
 from serving.api.json_body import decode_json, reject_duplicate_keys
 from serving.api.messages import JSON
 from serving.api.rows import RowDecoder
 from serving.model.arrays import Array, Rows
-from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
 from serving.model.model import Model
-from serving.protocols.open_inference_columns import ColumnDecoder, check_end
+from serving.protocols.open_inference_columns import ColumnDecoder
+from serving.protocols.open_inference_inputs import (
+    check_columns,
+    decode_inputs,
+    describe_inputs,
+    example_input,
+    parse_json_length,
+)
 from serving.protocols.open_inference_tensors import (
-    FEATURE_DATATYPES,
     OUTPUT_DATATYPES,
     BinaryParameters,
     InputTensor,
     MixedInputTensor,
     OutputTensor,
     TensorMetadata,
-    decode_tensor,
     encode_binary_data,
 )
 
 OCTET_STREAM = "application/octet-stream"
+FP64_BYTES = 8
 MEMBERS_PER_INPUT = 4  # name, shape, datatype, data
 
 
 class OutputParameters(msgspec.Struct, forbid_unknown_fields=True):
     """How to send one output. Classification and shared memory are not supported."""
 
-    binary_data: bool | UnsetType = UNSET
+    binary_data: bool | None = None
 
 
 class RequestParameters(msgspec.Struct):
     """How to send the outputs that have no `binary_data` parameter of their own."""
 
-    binary_data_output: bool = False
+    binary_data_output: bool | None = None
 
 
 class RequestedOutput(msgspec.Struct):
     """An output that the client requests."""
 
     name: str
-    parameters: OutputParameters = msgspec.field(default_factory=OutputParameters)
+    parameters: OutputParameters | None = None
 
 
 class InferRequest(msgspec.Struct):
-    """One tensor with all features, or one tensor for each; no outputs means all outputs."""
+    """One tensor with all features, or one tensor for each; no outputs means all outputs.
+
+    MLServer's clients send null for a member that they leave out.
+    """
 
     inputs: list[InputTensor]
-    id: str = ""
-    outputs: list[RequestedOutput] = []
-    parameters: RequestParameters = msgspec.field(default_factory=RequestParameters)
+    id: str | None = None
+    outputs: list[RequestedOutput] | None = None
+    parameters: RequestParameters | None = None
 
 
 class MixedInferRequest(InferRequest):
@@ -78,26 +84,26 @@ class InferResponse(msgspec.Struct):
 class InferCodec:
     """Decoder of inference requests and encoder of their responses for one model."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        model = rows.model
-        self.rows = rows
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        model = row_decoder.model
+        self.row_decoder = row_decoder
         self.model = model
         self.n_features = model.n_features
 
         self.request: Any = InferRequest
         self.columns: ColumnDecoder | None = None
-        if not rows.is_plain_numbers:
+        if not row_decoder.is_plain_numbers:
             self.request = MixedInferRequest
-            self.columns = ColumnDecoder(rows)
+            self.columns = ColumnDecoder(row_decoder)
 
         self.decoder = msgspec.json.Decoder(self.request)
-        self.inputs = describe_inputs(rows)
+        self.inputs = describe_inputs(row_decoder)
         self.outputs = describe_outputs(model)
         self.output_names = [output.name for output in self.outputs]
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
-        row = self.rows.example_row()
+        row = self.row_decoder.example_row()
         if len(self.inputs) == 1:
             return {JSON: {"inputs": [example_input(self.inputs[0], row)]}}
 
@@ -113,19 +119,37 @@ class InferCodec:
         follows it. Raises InvalidInput.
         """
         json_length = parse_json_length(json_length_header, len(body))
+        if json_length == 0 and body:
+            return self._decode_raw(body), InferRequest([])
 
         request: InferRequest = decode_json(
             self.decoder,
             memoryview(body)[:json_length],
-            nan_is_null=self.rows.signature.has_missing,
+            nan_is_null=self.row_decoder.signature.has_missing,
         )
         reject_duplicate_keys(body[:json_length], count_members(request))
-        self._check_requested_outputs(request.outputs)
+        self._check_requested_outputs(request.outputs or [])
 
         if self.columns:
             return self.columns.decode(request.inputs, body, json_length), request
         arrays = decode_inputs(request.inputs, body, json_length)
         return self._stack_arrays(request.inputs, arrays), request
+
+    def _decode_raw(self, body: bytes) -> Rows:
+        """Return the rows of a body that is the data of the only input, without any JSON."""
+        metadata = self.inputs[0]
+        if len(self.inputs) > 1 or metadata.datatype != "FP64":
+            raise InvalidInput("Expected JSON before the binary data: the model has several inputs")
+
+        n_rows = max(len(body) // (self.n_features * FP64_BYTES), 1)
+        tensor = InputTensor(
+            metadata.name,
+            [n_rows, self.n_features],
+            "FP64",
+            parameters=BinaryParameters(len(body)),
+        )
+        [rows] = decode_inputs([tensor], body, 0)
+        return rows
 
     def _check_requested_outputs(self, outputs: list[RequestedOutput]) -> None:
         # A repeated name is refused, which bounds the size of the response.
@@ -192,22 +216,6 @@ class InferCodec:
         return np.array([self.model.labels[value] for value in prediction.tolist()])
 
 
-def describe_inputs(rows: RowDecoder) -> list[TensorMetadata]:
-    """Return the input tensors of the model: one with all features if they are numbers."""
-    if rows.signature.is_numeric:
-        return [TensorMetadata("features", "FP64", [-1, rows.width])]
-    return [
-        TensorMetadata(feature.name, FEATURE_DATATYPES[feature.type], [-1])
-        for feature in rows.signature.features
-    ]
-
-
-def example_input(metadata: TensorMetadata, values: list[FeatureValue]) -> dict[str, Any]:
-    """Return a tensor of one row."""
-    shape = [1, *metadata.shape[1:]]
-    return {"name": metadata.name, "shape": shape, "datatype": metadata.datatype, "data": values}
-
-
 def describe_outputs(model: Model) -> list[TensorMetadata]:
     """Return the output tensors of the model, in the order of a response."""
     examples = example_predictions(model)
@@ -233,20 +241,6 @@ def example_predictions(model: Model) -> Array:
     return np.array([row.prediction for row in reference] or [0.0])
 
 
-def parse_json_length(header: str | None, body_length: int) -> int:
-    """Return the length of the JSON at the start of the body. Raises InvalidInput."""
-    if header is None:
-        return body_length
-
-    # More digits than these name a length beyond any body, and int() refuses thousands of them.
-    if re.fullmatch("[0-9]{1,18}", header) and int(header) <= body_length:
-        return int(header)
-    raise InvalidInput(
-        f"Expected a JSON length of at most the body's {body_length} bytes, got {header[:19]} "
-        "- at `Inference-Header-Content-Length`"
-    )
-
-
 def count_members(request: InferRequest) -> int:
     """Return how many members the JSON has if it is a typical request without binary data."""
     members = 1 + MEMBERS_PER_INPUT * len(request.inputs)
@@ -257,32 +251,10 @@ def count_members(request: InferRequest) -> int:
     return members
 
 
-def decode_inputs(tensors: list[InputTensor], body: bytes, json_length: int) -> list[Rows]:
-    """Return the values of each tensor in its shape. Raises InvalidInput."""
-    arrays = []
-    offset = json_length
-    for index, tensor in enumerate(tensors):
-        array, offset = decode_tensor(tensor, body, offset, f"$.inputs[{index}]")
-        arrays.append(array)
-
-    check_end(body, offset, json_length)
-    return arrays
-
-
-def check_columns(columns: list[Rows]) -> None:
-    """Raise InvalidInput unless each array is one column and all have the same length."""
-    n_rows = columns[0].size
-    for index, column in enumerate(columns):
-        if column.size != n_rows or column.shape[1:] not in ((), (1,)):
-            raise InvalidInput(
-                "Expected the shape [N] or [N, 1] with the same N for every input "
-                f"- at `$.inputs[{index}].shape`"
-            )
-
-
 def is_binary(output: RequestedOutput, request: InferRequest) -> bool:
     """Return whether the output is sent as binary data."""
-    binary_data = output.parameters.binary_data
-    if binary_data is UNSET:
-        return request.parameters.binary_data_output
-    return binary_data
+    if output.parameters and output.parameters.binary_data is not None:
+        return output.parameters.binary_data
+    if request.parameters:
+        return bool(request.parameters.binary_data_output)
+    return False

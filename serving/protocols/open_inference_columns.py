@@ -9,7 +9,6 @@ import struct
 from typing import Any
 
 import numpy as np
-from msgspec import UNSET
 
 from serving.api.json_body import Number
 from serving.api.rows import RowDecoder, convert
@@ -33,9 +32,9 @@ Values = list[FeatureValue]
 class ColumnDecoder:
     """Decoder of the input tensors of a model whose features are not all plain numbers."""
 
-    def __init__(self, rows: RowDecoder) -> None:
-        self.signature = rows.signature
-        self.value_types = rows.value_types
+    def __init__(self, row_decoder: RowDecoder) -> None:
+        self.signature = row_decoder.signature
+        self.value_types = row_decoder.value_types
 
     def decode(self, tensors: list[InputTensor], body: bytes, json_length: int) -> Rows:
         """Return the rows of shape (rows, features). Raises InvalidInput."""
@@ -114,14 +113,14 @@ def decode_values(
     """
     datatype: str = tensor.datatype
     if datatype not in ("BOOL", "BYTES"):
-        if tensor.data is not UNSET:
+        if tensor.data is not None:
             tensor.data = convert(tensor.data, JSON_NUMBERS, f"{json_path}.data")
         numbers, offset = decode_tensor(tensor, body, offset, json_path)
         return [None if np.isnan(value) else value for value in numbers.ravel().tolist()], offset
 
     check_data_place(tensor, json_path)
-    binary_size = tensor.parameters.binary_data_size
-    if binary_size is UNSET:
+    binary_size = tensor.binary_size
+    if binary_size is None:
         check_json_shape(tensor, json_path)
         return flatten(tensor.data), offset
 

@@ -63,7 +63,7 @@ MixedJsonData = list[AnyValue | list[AnyValue]]
 class BinaryParameters(msgspec.Struct):
     """The number of bytes after the JSON that belong to a tensor."""
 
-    binary_data_size: int | UnsetType = UNSET
+    binary_data_size: int | None = None
 
 
 class InputTensor(msgspec.Struct):
@@ -72,15 +72,22 @@ class InputTensor(msgspec.Struct):
     name: str
     shape: Shape
     datatype: NumberDatatype
-    data: JsonData | UnsetType = UNSET
-    parameters: BinaryParameters = msgspec.field(default_factory=BinaryParameters)
+    data: JsonData | None = None
+    parameters: BinaryParameters | None = None
+
+    @property
+    def binary_size(self) -> int | None:
+        """Return the number of bytes after the JSON, if the tensor has binary data."""
+        if self.parameters is None:
+            return None
+        return self.parameters.binary_data_size
 
 
 class MixedInputTensor(InputTensor):
     """An input tensor of a model whose features are not all numbers, or may be missing."""
 
     datatype: NumberDatatype | Literal["BOOL", "BYTES"]  # type: ignore[assignment]
-    data: MixedJsonData | UnsetType = UNSET  # type: ignore[assignment]
+    data: MixedJsonData | None = None  # type: ignore[assignment]
 
 
 class OutputTensor(msgspec.Struct):
@@ -111,9 +118,9 @@ def decode_tensor(
     with the data that came, so the body's size bounds the memory. Raises InvalidInput.
     """
     check_data_place(tensor, json_path)
-    binary_size = tensor.parameters.binary_data_size
+    binary_size = tensor.binary_size
 
-    if binary_size is not UNSET:
+    if binary_size is not None:
         check_binary_size(tensor, binary_size, len(body) - offset, json_path)
         return _decode_binary_data(tensor, body, offset, json_path), offset + binary_size
     return _decode_json_data(tensor, json_path), offset
@@ -121,7 +128,7 @@ def decode_tensor(
 
 def check_data_place(tensor: InputTensor, json_path: str) -> None:
     """Raise InvalidInput unless the tensor has JSON data or binary data."""
-    if (tensor.data is UNSET) == (tensor.parameters.binary_data_size is UNSET):
+    if (tensor.data is None) == (tensor.binary_size is None):
         raise InvalidInput(
             f"Expected either data or parameters.binary_data_size - at `{json_path}`"
         )

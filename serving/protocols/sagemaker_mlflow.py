@@ -86,7 +86,7 @@ def invocations() -> Response:
     body = read_body(CSV)
     if request.mimetype == CSV:
         mimetype = negotiate_mimetype(CSV, JSON)
-        rows, in_object = decode_csv(decoder.rows, body)
+        rows, in_object = decode_csv(decoder.row_decoder, body)
     else:
         mimetype = negotiate_mimetype(JSON, CSV)
         rows, in_object = decoder.decode(body)
@@ -105,7 +105,7 @@ def csv_response(predictions: list[Any]) -> Response:
     lines = []
     for prediction in predictions:
         lines.append(prediction if isinstance(prediction, list) else [prediction])
-    return Response(encode_csv(lines), mimetype=CSV, headers=version_header())
+    return Response(encode_csv(lines), content_type=CSV, headers=version_header())
 
 
 class ExecutionParametersResponse(ResponseBody, rename="pascal"):

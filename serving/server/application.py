@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from functools import lru_cache
 from typing import Any
 
 from serving.server.environ import Environ
@@ -17,16 +18,37 @@ ERROR_HEAD = (
 class Response:
     """A response: its head without the last lines, and the body or the first part of it."""
 
-    __slots__ = ("body", "close", "context", "has_date", "head", "n_rest_bytes", "rest")
+    has_date = False  # the application has set the header itself
+    has_begun = True  # the first part of the body is known, so the head may be sent
+    rest: Iterator[bytes] | None = None  # of the body
+    n_rest_bytes: int | None = None  # None: not known
+    close: Callable[[], None] | None = None  # to call after the rest
+    context: Context | None = None  # in which the rest is computed
 
-    def __init__(self, head: bytes, body: bytes, *, has_date: bool = False) -> None:
+    def __init__(self, head: bytes, body: bytes) -> None:
         self.head = head
         self.body = body
-        self.has_date = has_date  # the application has set the header itself
-        self.rest: Iterator[bytes] | None = None  # of the body
-        self.n_rest_bytes: int | None = None  # None: not known
-        self.close: Callable[[], None] | None = None  # to call after the rest
-        self.context: Context | None = None  # in which the rest is computed
+
+    def next_chunk(self) -> bytes | None:
+        """Compute the next part of the rest where the context of the request continues.
+
+        Flask's stream_with_context needs that: another thread has another context.
+        """
+        chunk: bytes | None = self.in_context(next, self.rest, None)
+        while chunk == b"":
+            chunk = self.in_context(next, self.rest, None)
+        return chunk
+
+    def release(self) -> None:
+        """Let the application release what the rest of the body needed."""
+        if self.close is not None:
+            self.in_context(self.close)
+
+    def in_context(self, function: Any, *arguments: Any) -> Any:
+        """Call a function of the application in the context of the request."""
+        if self.context is None:
+            return function(*arguments)
+        return self.context.run(function, *arguments)
 
 
 def error_response() -> Response:
@@ -47,16 +69,14 @@ def call_application(application: Any, environ: Environ) -> Response:
     close = getattr(result, "close", None)
     try:
         chunks = iter(result)
-        first_chunk = next(chunks, b"")  # a generator calls start_response no earlier
+        first_chunk = b""
+        if not started:
+            first_chunk = next(chunks, b"")  # a generator calls start_response no earlier
         status, headers = started
-        if written:
-            first_chunk = b"".join(written) + first_chunk
-        if environ["REQUEST_METHOD"] == "HEAD" or status.startswith(("204", "304")):
-            response = encode_head(status, headers)[0]
-        else:
-            response = read_response(
-                status, headers, first_chunk, chunks, hasattr(result, "__len__")
-            )
+        response, length = encode_head(status, headers)
+        if environ["REQUEST_METHOD"] != "HEAD" and not status.startswith(("204", "304")):
+            response.body = b"".join(written) + first_chunk
+            add_body(response, length, chunks, is_in_memory=hasattr(result, "__len__"))
     except BaseException:
         if close:
             close()
@@ -69,29 +89,33 @@ def call_application(application: Any, environ: Environ) -> Response:
     return response
 
 
-def read_response(
-    status: str,
-    headers: list[tuple[str, str]],
-    first_chunk: bytes,
-    chunks: Iterator[bytes],
-    is_in_memory: bool,
-) -> Response:
-    """Return a response whose body is complete, or has a rest that is computed later."""
-    response, length = encode_head(status, headers)
-    response.body = first_chunk
-    if length is None and is_in_memory:
-        response.body += b"".join(chunks)
-        length = len(response.body)
-        response.head += b"Content-Length: %d\r\n" % length
-
+def add_body(
+    response: Response, length: int | None, chunks: Iterator[bytes], *, is_in_memory: bool
+) -> None:
+    """Read the body if that costs no time, or else leave a rest that is computed later."""
     if length is None:
+        if is_in_memory:
+            response.body += b"".join(chunks)
+            response.head += b"Content-Length: %d\r\n" % len(response.body)
+        else:
+            response.has_begun = bool(response.body)
+            response.rest = chunks
+        return
+
+    if len(response.body) < length:
+        response.body += next(chunks, b"")
+    n_rest_bytes = length - len(response.body)
+    if n_rest_bytes > 0:
         response.rest = chunks
-    elif len(response.body) < length:
-        response.rest = chunks
-        response.n_rest_bytes = length - len(response.body)
-    else:
+        response.n_rest_bytes = n_rest_bytes
+    elif n_rest_bytes < 0:
         response.body = response.body[:length]
-    return response
+
+
+@lru_cache(256)
+def lower(name: str) -> str:
+    """Return the name of a header in lower case."""
+    return name.lower()
 
 
 def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, int | None]:
@@ -101,16 +125,18 @@ def encode_head(status: str, headers: list[tuple[str, str]]) -> tuple[Response, 
     """
     length = None
     has_date = False
-    lines = [f"HTTP/1.1 {status}\r\n"]
+    head = f"HTTP/1.1 {status}\r\n"
     for name, value in headers:
-        lines.append(f"{name}: {value}\r\n")
-        lower_name = name.lower()
+        head += f"{name}: {value}\r\n"
+        lower_name = lower(name)
         if lower_name == "content-length":
             length = int(value)
         elif lower_name == "date":
             has_date = True
 
-    head = "".join(lines)
-    if head.count("\n") != len(lines) or head.count("\r") != len(lines):
+    n_lines = len(headers) + 1
+    if head.count("\n") != n_lines or head.count("\r") != n_lines:
         raise ValueError("the response has a line break in its status or a header")
-    return Response(head.encode("latin-1"), b"", has_date=has_date), length
+    response = Response(head.encode("latin-1"), b"")
+    response.has_date = has_date
+    return response, length

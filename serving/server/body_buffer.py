@@ -20,23 +20,28 @@ class BodyBuffer:
 
     def __init__(self, budget: BufferBudget) -> None:
         self.budget = budget
-        self.body = bytearray()  # of the request that is being read
+        self.body: bytes | bytearray = b""  # of the request that is being read
         self.held_bytes = 0  # of this body, or of the request that has no response yet
 
     def append(self, data: bytes) -> None:
         """Add a part to the body that is being read."""
-        self.body += data
+        if not self.body:
+            self.body = data  # mostly the whole body
+        elif isinstance(self.body, bytes):
+            self.body = bytearray(self.body) + data
+        else:
+            self.body += data
         self.held_bytes += len(data)
         self.budget.used_bytes += len(data)
 
-    def take_body(self) -> bytearray:
+    def take_body(self) -> bytes | bytearray:
         """Return the body that was read, and begin an empty one; its bytes still count."""
         body = self.body
-        self.body = bytearray()
+        self.body = b""
         return body
 
     def release(self) -> None:
         """Return all bytes to the budget of the worker."""
-        self.body = bytearray()
+        self.body = b""
         self.budget.used_bytes -= self.held_bytes
         self.held_bytes = 0

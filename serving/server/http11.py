@@ -25,6 +25,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, worker: Any) -> None:
         self.worker = worker
         self.unread = b""  # received, but not yet parsed
+        self.is_paused = False  # nothing is received
         self.is_busy = False  # a thread computes or streams a response
         self.response: Response | None = None  # that a thread has computed
         self.is_chunked = False  # the response that is streamed
@@ -77,10 +78,11 @@ class Connection(asyncio.BufferedProtocol):
         """Continue with the next request, or end the connection."""
         self.last_progress = time.monotonic()
         self.writable.set()
+        # Through the loop: the transport, which calls this, has not finished its own write yet.
         if self.is_ending:
             self.worker.loop.call_soon(self.close_output)
         else:
-            self.read_next()
+            self.worker.loop.call_soon(self.read_next)
 
     # Requests.
 
@@ -90,28 +92,38 @@ class Connection(asyncio.BufferedProtocol):
         data = self.unread
         position = 0
         environ = None
-        while position < len(data) and environ is None and self.can_answer():
-            begin = position
-            position = reader.read(data, begin)
-            environ = reader.take_request()
-            if position == begin:
-                break
+        if self.can_answer():
+            while position < len(data) and environ is None and not reader.is_finished:
+                begin = position
+                position = reader.read(data, begin)
+                environ = reader.request
+                if position == begin:
+                    break
 
         self.unread = data[position:]
         if environ is not None:
+            reader.forget_request()
             self.protocol = environ["SERVER_PROTOCOL"]
             self.worker.dispatch(self, environ)
 
-        # The transport ignores these calls where they change nothing, or where it is closing.
-        if reader.is_finished:
+        if self.unread or self.is_paused or not self.can_answer():
+            self.control_reading(has_answered=environ is not None)
+
+    def control_reading(self, *, has_answered: bool) -> None:
+        """Receive more data, unless what was received has to wait."""
+        self.is_paused = False
+        if self.reader.is_finished:
             self.unread = b""
-            self.transport.resume_reading()
         elif not self.can_answer():
-            self.transport.pause_reading()
-        elif self.unread and environ is not None:
+            self.is_paused = True
+        elif self.unread and has_answered:
             # Through the loop, so that the other clients have their turn.
-            self.transport.pause_reading()
+            self.is_paused = True
             self.worker.loop.call_soon(self.read_next)
+
+        # The transport ignores these calls where they change nothing, or where it is closing.
+        if self.is_paused:
+            self.transport.pause_reading()
         else:
             self.transport.resume_reading()
 
@@ -150,8 +162,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send a response; a thread computes the rest of its body, if there is one."""
         self.reader.body_buffer.release()
         if self.transport.is_closing():
-            if response.close:
-                response.close()
+            response.release()
             return
 
         self.worker.count_response()
@@ -162,18 +173,16 @@ class Connection(asyncio.BufferedProtocol):
         is_last = self.reader.is_finished or not self.worker.alive
         self.keep_alive = not is_last and (has_length or not is_http10)
 
-        lines = [response.head]
+        head = response.head
         if not response.has_date:
-            lines.append(self.worker.date)
+            head += self.worker.date
         if self.is_chunked:
-            lines.append(b"Transfer-Encoding: chunked\r\n")
+            head += b"Transfer-Encoding: chunked\r\n"
         if not self.keep_alive:
-            lines.append(b"Connection: close\r\n")
+            head += b"Connection: close\r\n"
         elif is_http10:
-            lines.append(b"Connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        lines.append(self.frame(response.body))
-        self.write(b"".join(lines))
+            head += b"Connection: keep-alive\r\n"
+        self.write(b"%b\r\n%b" % (head, self.frame(response.body)))
 
         if response.rest is None:
             self.finish_response()

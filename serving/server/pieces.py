@@ -7,6 +7,7 @@ first one.
 import re
 
 MAX_METHOD_BYTES = 32
+LINE_BREAKS = b"\r\n"  # may precede a request
 EMPTY_LINE = b"\r\n\r\n"  # ends a head, and a chunked body with its trailers
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -46,21 +47,11 @@ class PieceCutter:
         return found + len(EMPTY_LINE)
 
 
-def skip_line_breaks(data: bytes, start: int) -> int:
-    """Return the start of the next request, before which a client may send line breaks."""
-    while data[start : start + 1] in (b"\r", b"\n"):
-        start += 1
-    return start
-
-
 def is_method_incomplete(data: bytes, start: int) -> bool:
-    """Return whether a method begins at `start` and may go on in the data to come.
+    """Return whether the method at `start`, where no space is near, may go on in later data.
 
     The parser receives the whole method, so that an unknown one is told from what is not HTTP.
     """
-    if data.find(b" ", start, start + MAX_METHOD_BYTES) >= 0:
-        return False
-
     method = data[start : start + MAX_METHOD_BYTES]
     if len(method) == MAX_METHOD_BYTES:
         return False
@@ -69,5 +60,5 @@ def is_method_incomplete(data: bytes, start: int) -> bool:
 
 def begins_with_method(data: bytes, start: int) -> bool:
     """Return whether there is the form of a method at `start`."""
-    match = TOKEN.match(data, start)
+    match = TOKEN.match(data, start, start + MAX_METHOD_BYTES - 1)
     return match is not None and data[match.end() : match.end() + 1] == b" "

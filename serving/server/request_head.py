@@ -25,8 +25,9 @@ def malformed(message: str) -> RequestRejected:
     return RequestRejected("400 Bad Request", f"Malformed HTTP request: {message}")
 
 
-def add_request_line(environ: Environ, method: bytes, target: bytes, version: str) -> None:
-    """Add the variables of the request line to the environ. Raises RequestRejected."""
+@lru_cache(256)
+def request_line_variables(method: bytes, target: bytes, version: str) -> Environ:
+    """Return the variables of the request line. Raises RequestRejected."""
     if version not in ("1.1", "1.0"):
         raise malformed("expected HTTP/1.1 or HTTP/1.0")
     if method == b"CONNECT":
@@ -40,10 +41,12 @@ def add_request_line(environ: Environ, method: bytes, target: bytes, version: st
     if b"%" in path:
         path = unquote_to_bytes(path)
 
-    environ["REQUEST_METHOD"] = method.decode("latin-1")
-    environ["PATH_INFO"] = path.decode("latin-1")
-    environ["QUERY_STRING"] = query.decode("latin-1")
-    environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
+    return {
+        "REQUEST_METHOD": method.decode("latin-1"),
+        "PATH_INFO": path.decode("latin-1"),
+        "QUERY_STRING": query.decode("latin-1"),
+        "SERVER_PROTOCOL": f"HTTP/{version}",
+    }
 
 
 def path_of_other_form(method: bytes, target: bytes) -> bytes:
@@ -85,8 +88,9 @@ def check_headers(environ: Environ) -> None:
         if codings != "chunked":
             raise RequestRejected("501 Not Implemented", "Expected Transfer-Encoding: chunked")
 
-    expectation = environ.get("HTTP_EXPECT", "100-continue").lower()
-    if expectation != "100-continue" and not is_http10:
+    if "HTTP_EXPECT" not in environ or is_http10:
+        return
+    if environ["HTTP_EXPECT"].lower() != "100-continue":
         raise RequestRejected("417 Expectation Failed", "Expected Expect: 100-continue")
 
 

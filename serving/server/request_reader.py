@@ -12,17 +12,19 @@ import httptools
 
 from serving.server.body_buffer import BodyBuffer
 from serving.server.environ import Environ, cgi_variable_name, connection_variables
+from serving.server.parser import head_without_upgrade, new_parser
 from serving.server.pieces import (
-    EMPTY_LINE,
+    LINE_BREAKS,
+    MAX_METHOD_BYTES,
     PieceCutter,
     begins_with_method,
     is_method_incomplete,
-    skip_line_breaks,
 )
-from serving.server.request_head import RequestRejected, add_request_line, check_headers
+from serving.server.request_head import RequestRejected, check_headers, request_line_variables
 
 MAX_HEADER_BYTES = 65536  # of the request line and all headers; of trailers and chunk extensions
 CHUNK_FRAMING_BYTES = 16  # of each chunk do not count: its size and two line breaks
+LINE_FRAMING_BYTES = len(b"  HTTP/1.1")  # of a request line, beside its method and target
 MAX_PIECE_BYTES = 65536  # of a chunked body that the parser receives at once
 
 
@@ -40,52 +42,53 @@ class RequestState(Enum):
     FINISHED = auto()  # no further request is read
 
 
+# Access to a member of an Enum takes as long as a call.
+READY = RequestState.READY
+READING_HEAD = RequestState.READING_HEAD
+READING_BODY = RequestState.READING_BODY
+READING_CHUNKS = RequestState.READING_CHUNKS
+
+
 class RequestReader:
     """Reads the requests of one connection, with the callbacks of the parser."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.worker = connection.worker
-        self.parser = httptools.HttpRequestParser(self)
-        self.state = RequestState.READY
-        self.request: Environ | None = None  # that is complete, until the connection takes it
+        self.parser = new_parser(self)
+        self.state = READY
+        self.is_finished = False  # no further request is read
+        self.request: Environ | None = None  # that the last piece has completed
         self.head_bytes = 0  # received of the head so far
         self.cutter = PieceCutter()
         self.body_buffer = BodyBuffer(self.worker.buffer_budget)
+        self.max_fields = self.worker.max_fields
+        self.max_field_bytes = self.worker.max_field_bytes
         self.base_environ = self.worker.environ | connection_variables(connection.transport)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether no further request is read."""
-        return self.state is RequestState.FINISHED
 
     def finish(self) -> None:
         """Read no further request."""
         self.state = RequestState.FINISHED
-
-    def take_request(self) -> Environ | None:
-        """Return the request that was read, if it is complete; its body still counts."""
-        environ = self.request
-        self.request = None
-        return environ
+        self.is_finished = True
 
     def read(self, data: bytes, start: int) -> int:
         """Read a piece of `data` from `start` on, and return its end.
 
-        The end is `start` if more data is needed. Call take_request() after each piece.
+        The end is `start` if more data is needed. `request` is set if the piece completes one.
         """
-        if self.state is RequestState.READY:
-            begin = skip_line_breaks(data, start)
-            self.head_bytes += begin - start
-            if is_method_incomplete(data, begin):
-                return begin
-            start = begin
+        if self.state is READY:
+            if data[start] in LINE_BREAKS and self.head_bytes < MAX_HEADER_BYTES:
+                self.head_bytes += 1
+                return start + 1
+            has_method = data.find(b" ", start, start + MAX_METHOD_BYTES) >= 0
+            if not has_method and is_method_incomplete(data, start):
+                return start
 
-        if self.state is RequestState.READING_BODY:
+        if self.state is READING_BODY:
             end = min(len(data), start + self.remaining_bytes)
             self.remaining_bytes -= end - start
             self.feed(data, start, end)
-        elif self.state is RequestState.READING_CHUNKS:
+        elif self.state is READING_CHUNKS:
             end = self.cutter.end_of_piece(data, start, MAX_PIECE_BYTES)
             self.read_chunks(data, start, end)
         else:
@@ -111,7 +114,7 @@ class RequestReader:
 
         self.framing_bytes += end - start - (self.body_bytes - body_bytes_before)
         max_bytes = MAX_HEADER_BYTES + CHUNK_FRAMING_BYTES * self.n_chunks
-        if self.state is RequestState.READING_CHUNKS and self.framing_bytes > max_bytes:
+        if self.state is READING_CHUNKS and self.framing_bytes > max_bytes:
             self.reject(
                 "431 Request Header Fields Too Large",
                 f"Expected at most {MAX_HEADER_BYTES} bytes of chunk extensions and trailers",
@@ -120,8 +123,7 @@ class RequestReader:
     def feed(self, data: bytes, start: int, end: int) -> None:
         """Pass a piece to the parser."""
         try:
-            with memoryview(data) as view:
-                self.parser.feed_data(view[start:end])
+            self.parser.feed_data(data[start:end])
         except httptools.HttpParserUpgrade:
             self.replace_parser()
         except httptools.HttpParserInvalidMethodError as error:
@@ -142,28 +144,20 @@ class RequestReader:
         if self.is_finished:
             return
 
-        lines = [f"POST / {self.environ['SERVER_PROTOCOL']}"]
-        for option in self.environ.get("HTTP_CONNECTION", "").lower().split(","):
-            if option.strip() in ("close", "keep-alive"):
-                lines.append(f"Connection: {option}")
-        if self.state is RequestState.READING_CHUNKS:
-            lines.append("Transfer-Encoding: chunked")
-        else:
-            lines.append(f"Content-Length: {self.remaining_bytes}")
-
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.feed_data("\r\n".join(lines).encode("latin-1") + EMPTY_LINE)
+        is_chunked = self.state is READING_CHUNKS
+        self.parser = new_parser(self)
+        self.parser.feed_data(head_without_upgrade(self.environ, is_chunked))
 
     # Called by the parser.
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        if self.state is not RequestState.READY:
+        if self.state is not READY:
             return
         self.environ: Environ = self.base_environ.copy()
         self.target = b""
         self.n_fields = 0
-        self.state = RequestState.READING_HEAD
+        self.state = READING_HEAD
 
     def on_url(self, url: bytes) -> None:
         """Add a part of the request target."""
@@ -177,11 +171,11 @@ class RequestReader:
         A field after a chunked body is not a header: it must not replace or add one (RFC 9110,
         section 6.5.1), because proxies and checks have seen the headers only.
         """
-        if self.state is not RequestState.READING_HEAD:
+        if self.state is not READING_HEAD:
             return
 
         self.n_fields += 1
-        if self.n_fields > self.worker.max_fields or len(value) > self.worker.max_field_bytes:
+        if self.n_fields > self.max_fields or len(value) > self.max_field_bytes:
             raise self.reject_headers()
 
         variable = cgi_variable_name(name)
@@ -200,7 +194,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """Complete the environ and check the head of the request."""
-        if self.state is not RequestState.READING_HEAD:
+        if self.state is not READING_HEAD:
             return
 
         self.head_bytes = 0
@@ -209,24 +203,24 @@ class RequestReader:
         environ = self.environ
         version = self.parser.get_http_version()
         method = self.parser.get_method()
-        if len(method) + len(self.target) + len(b"  HTTP/1.1") > self.worker.max_line_bytes:
+        if len(self.target) + len(method) + LINE_FRAMING_BYTES > self.worker.max_line_bytes:
             raise self.reject_request_line()
         try:
-            add_request_line(environ, method, self.target, version)
+            environ.update(request_line_variables(method, self.target, version))
             check_headers(environ)
         except RequestRejected as error:
             raise self.reject(error.status, error.message) from None
 
-        self.state = RequestState.READING_BODY
+        self.state = READING_BODY
         self.remaining_bytes = int(environ.get("CONTENT_LENGTH", 0))
         if "HTTP_TRANSFER_ENCODING" in environ:
-            self.state = RequestState.READING_CHUNKS
+            self.state = READING_CHUNKS
             self.framing_bytes = 0
             self.n_chunks = 0
         if self.remaining_bytes > self.worker.max_body_bytes:
             self.stop_reading()
 
-        has_body = self.remaining_bytes or self.state is RequestState.READING_CHUNKS
+        has_body = self.remaining_bytes or self.state is READING_CHUNKS
         if has_body and "HTTP_EXPECT" in environ and version == "1.1":
             self.connection.request_body()
 
@@ -256,9 +250,14 @@ class RequestReader:
     def complete_request(self) -> None:
         """Leave the request to the connection."""
         self.environ["wsgi.input"] = io.BytesIO(self.body_buffer.take_body())
-        self.state = RequestState.READY
+        self.state = READY
         self.cutter.reset()
         self.request = self.environ
+
+    def forget_request(self) -> None:
+        """Hold no reference to a request that is answered now, and may have a long body."""
+        self.request = None
+        self.environ = self.base_environ
 
     # Ends.
 
@@ -267,6 +266,9 @@ class RequestReader:
 
         Raises ConnectionRejected, to end the parser.
         """
+        limit = self.worker.max_body_bytes
+        if not self.worker.application_limits_body:
+            raise self.reject("413 Content Too Large", f"Expected at most {limit} bytes of body")
         self.complete_request()
         self.finish()
         raise ConnectionRejected
@@ -286,8 +288,7 @@ class RequestReader:
         """Reject a request whose head is too large."""
         return self.reject(
             "431 Request Header Fields Too Large",
-            f"Expected at most {MAX_HEADER_BYTES} bytes "
-            f"and {self.worker.max_fields} fields of headers",
+            f"Expected at most {MAX_HEADER_BYTES} bytes and {self.max_fields} fields of headers",
         )
 
     def reject_request_line(self) -> ConnectionRejected:

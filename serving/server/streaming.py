@@ -3,11 +3,23 @@
 import asyncio
 from typing import Any
 
-from serving.server.application import Response
+from serving.server.application import Response, error_response
 
 
 class ClientDisconnected(Exception):
     """The client has left, so that the rest of the body is not computed."""
+
+
+def read_first_chunk(connection: Any, response: Response) -> None:
+    """Read the first part of a body, before which no head is sent; called in a thread."""
+    try:
+        response.body = response.next_chunk() or b""
+        response.has_begun = True
+    except BaseException:
+        connection.worker.log.exception("unhandled exception in the response body")
+        response.release()
+        response = error_response()
+    connection.worker.send_from_thread(connection, response)
 
 
 def stream_rest(connection: Any, response: Response) -> None:
@@ -22,8 +34,7 @@ def stream_rest(connection: Any, response: Response) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(connection.abort_stream)
     finally:
-        if response.close:
-            response.close()
+        response.release()
 
 
 def write_rest(connection: Any, response: Response) -> None:
@@ -32,7 +43,7 @@ def write_rest(connection: Any, response: Response) -> None:
     Raises ClientDisconnected, and ValueError if there is less than the application promised.
     """
     n_missing_bytes = response.n_rest_bytes
-    for chunk in filter(None, response.rest or ()):
+    while (chunk := response.next_chunk()) is not None:
         data = chunk
         if n_missing_bytes is not None:
             data = chunk[:n_missing_bytes]

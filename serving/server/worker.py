@@ -1,4 +1,7 @@
-"""The gunicorn worker: an event loop that answers quick requests, and threads for the others."""
+"""The gunicorn worker: an event loop that answers quick requests, and threads for the others.
+
+Not for views with `async def`, websockets or TLS; `worker_class = "gthread"` serves the last one.
+"""
 
 import asyncio
 import contextlib
@@ -7,10 +10,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from email.utils import formatdate
+from typing import Any
 
 from gunicorn.workers import base
 
@@ -19,21 +22,34 @@ from serving.server.application import Response, call_application, error_respons
 from serving.server.body_buffer import BufferBudget
 from serving.server.environ import Environ
 from serving.server.http11 import Connection
+from serving.server.path_costs import SLOW_REQUEST_SECONDS, PathCosts, is_quick_since, measure_usage
 from serving.server.request_reader import MAX_HEADER_BYTES
 from serving.server.response_limit import ResponseLimit
+from serving.server.settings import check_settings
 from serving.server.sockets import raise_descriptor_limit
-from serving.server.streaming import stream_rest
+from serving.server.streaming import read_first_chunk, stream_rest
 
-# A thread handles a request with a larger body, and one whose path was slow the last time.
+__all__ = ["MAX_INLINE_BODY_BYTES", "SLOW_REQUEST_SECONDS", "Worker"]
+
+# A thread handles a request with a larger body.
 MAX_INLINE_BODY_BYTES = 16384
-SLOW_REQUEST_SECONDS = 0.01
-MAX_SLOW_PATHS = 100
+MAX_STREAMS = 100  # that are computed at the same time; the next ones wait
 
+DEFAULT_MAX_BODY_BYTES = 2**20  # of an application without MAX_CONTENT_LENGTH
+# Of the graceful timeout, after which gunicorn kills the worker: to end what has not ended by then.
+ABORT_SECONDS = 0.4
 RECEIVE_BYTES = 65536  # at once from one connection
 
 
 class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
     """Serve any WSGI application until it is stopped; then finish the requests that have begun."""
+
+    probe_paths: frozenset[str] = frozenset()  # that never wait; post_fork sets them
+
+    @classmethod
+    def check_config(cls, config: Any, _: Any) -> None:
+        """Refuse settings that this worker would ignore; gunicorn calls this before the fork."""
+        check_settings(config)
 
     def init_process(self) -> None:
         """Create the event loop; gunicorn's own part ends in run()."""
@@ -41,8 +57,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         asyncio.set_event_loop(self.loop)
         self.stop_event = asyncio.Event()
         self.pool = ThreadPoolExecutor(self.cfg.threads)
+        # Neither slow requests nor streams occupy the thread of the probes, nor each other's.
+        self.stream_pool = ThreadPoolExecutor(MAX_STREAMS)
+        self.probe_pool = ThreadPoolExecutor(1)
         self.connections: set[Connection] = set()
-        self.slow_paths: set[str] = set()
+        self.path_costs = PathCosts()
         self.buffer_budget = BufferBudget()
         self.response_limit = ResponseLimit()
         self.receive_buffer = memoryview(bytearray(RECEIVE_BYTES))
@@ -88,10 +107,15 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
 
     def run(self) -> None:
         """Serve until the worker is stopped."""
-        # The connection need not read a body that Flask would reject.
-        self.max_body_bytes = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH") or 2**20
+        # A body that Flask would reject is not read to its end.
+        limit = getattr(self.wsgi, "config", {}).get("MAX_CONTENT_LENGTH")
+        self.application_limits_body = limit is not None
+        self.max_body_bytes = DEFAULT_MAX_BODY_BYTES
+        if limit is not None:
+            self.max_body_bytes = limit
         self.loop.run_until_complete(self.serve())
-        self.pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self.pool, self.stream_pool, self.probe_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.loop.close()
 
     async def serve(self) -> None:
@@ -113,14 +137,15 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         for connection in self.connections:
             connection.last_progress = self.now  # time for a request in transit
 
-        deadline = self.now + self.cfg.graceful_timeout
+        deadline = self.now + self.cfg.graceful_timeout - ABORT_SECONDS
         while self.connections and self.now < deadline:
             self.heartbeat()
             await asyncio.sleep(0.1)
 
-        for connection in tuple(self.connections):
-            connection.transport.abort()
-        await asyncio.sleep(0)  # threads that wait to write see that their client has left
+        if self.connections:
+            for connection in tuple(self.connections):
+                connection.transport.abort()
+            await asyncio.sleep(ABORT_SECONDS / 2)  # for threads that wait for a client to read
 
     def remove_connection(self, connection: Connection) -> None:
         """Forget a connection, and accept another one instead."""
@@ -162,46 +187,66 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         hoarder.reader.reject("503 Service Unavailable", "Request body buffer is full")
 
     def dispatch(self, connection: Connection, environ: Environ) -> None:
-        """Answer a request, in a thread if that may take long."""
+        """Answer a request, in a thread unless that is known to be quick."""
+        path = environ["PATH_INFO"]
         body_bytes = connection.reader.body_buffer.held_bytes
-        if body_bytes > MAX_INLINE_BODY_BYTES or environ["PATH_INFO"] in self.slow_paths:
-            connection.is_busy = True
-            self.pool.submit(self.handle_in_thread, connection, environ)
-        else:
-            connection.send_response(self.call_application(environ, time.perf_counter))
+        if body_bytes <= MAX_INLINE_BODY_BYTES and path in self.path_costs.quick_paths:
+            usage = measure_usage()
+            started_at = time.perf_counter()
+            response = self.call_application(environ)
+            seconds = time.perf_counter() - started_at
+            if seconds > SLOW_REQUEST_SECONDS and not is_quick_since(usage):
+                self.path_costs.record_slow_run(path)
+            self.respond(connection, response)
+            return
 
-    def handle_in_thread(self, connection: Connection, environ: Environ) -> None:
+        connection.is_busy = True
+        pool = self.pool
+        if path in self.probe_paths:
+            pool = self.probe_pool
+        pool.submit(self.handle_in_thread, connection, environ, body_bytes)
+
+    def handle_in_thread(self, connection: Connection, environ: Environ, body_bytes: int) -> None:
         """Answer a request; called in a thread."""
-        # The time of the thread, without the time for which it waits for the other threads.
-        connection.response = self.call_application(environ, time.thread_time)
+        usage = measure_usage()
+        response = self.call_application(environ)
+        if body_bytes <= MAX_INLINE_BODY_BYTES and is_quick_since(usage):
+            self.path_costs.record_quick_run(environ["PATH_INFO"])
+
+        if response.has_begun:
+            self.send_from_thread(connection, response)
+        else:
+            self.begin_stream(connection, response)
+
+    def call_application(self, environ: Environ) -> Response:
+        """Return the response of the application, or an error if it fails."""
+        context = copy_context()
+        try:
+            response = context.run(call_application, self.wsgi, environ)
+        except BaseException:  # SystemExit as well: it would end the worker, or only the thread
+            self.log.exception("unhandled exception in the WSGI application")
+            return error_response()
+        response.context = context
+        return response
+
+    def respond(self, connection: Connection, response: Response) -> None:
+        """Send a response that was computed in the loop."""
+        if response.has_begun:
+            connection.send_response(response)
+        else:
+            connection.is_busy = True
+            self.begin_stream(connection, response)
+
+    def send_from_thread(self, connection: Connection, response: Response) -> None:
+        """Send a response that was computed in this thread."""
+        connection.response = response
         # Without arguments, which the loop would log if the call failed.
         self.loop.call_soon_threadsafe(connection.send_thread_response)
 
-    def call_application(self, environ: Environ, clock: Callable[[], float]) -> Response:
-        """Return the response of the application, or of an application that fails.
-
-        `clock` returns seconds, to measure what the call costs.
-        """
-        context = copy_context()
-        started_at = clock()
-        try:
-            response = context.run(call_application, self.wsgi, environ)
-            response.context = context
-        except BaseException:  # SystemExit as well: it would end the worker, or only the thread
-            self.log.exception("unhandled exception in the WSGI application")
-            response = error_response()
-
-        self.record_duration(environ["PATH_INFO"], clock() - started_at)
-        return response
-
-    def record_duration(self, path: str, seconds: float) -> None:
-        """Note a slow path, whose next request a thread handles, until it is quick again."""
-        if seconds > SLOW_REQUEST_SECONDS and len(self.slow_paths) < MAX_SLOW_PATHS:
-            self.slow_paths.add(path)
-        else:
-            self.slow_paths.discard(path)
+    def begin_stream(self, connection: Connection, response: Response) -> None:
+        """Compute the first part of a body in a thread, then send the head and that part."""
+        self.stream_pool.submit(read_first_chunk, connection, response)
 
     def stream(self, connection: Connection, response: Response) -> None:
-        """Compute the rest of a body in a thread, where the context of its request continues."""
-        context = response.context or copy_context()
-        self.pool.submit(context.run, stream_rest, connection, response)
+        """Compute the rest of a body in a thread."""
+        self.stream_pool.submit(stream_rest, connection, response)

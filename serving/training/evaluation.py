@@ -44,7 +44,7 @@ class Evaluation:
     held_out_indices: Array
     y_held_out: Array
     y_predicted: Array  # for the held-out rows
-    cross_validated: Floats | None  # a regressor's predictions for all rows by the folds
+    cross_validated: Array | None  # predictions for all rows, by folds that had not seen them
 
     @property
     def lowest_score(self) -> float:
@@ -92,10 +92,6 @@ def evaluate(data: TrainingData, build_estimator: Callable[[], Any]) -> Evaluati
     X_held_out = take(data.X, held_out_rows)
     y_held_out = data.y[held_out_rows]
 
-    cross_validated = None
-    if task == "regressor":
-        cross_validated = predict_folds(data, folds, data.y.shape)
-
     return Evaluation(
         main_metric=MAIN_METRICS[task],
         fold_metrics=fold_metrics,
@@ -103,7 +99,7 @@ def evaluate(data: TrainingData, build_estimator: Callable[[], Any]) -> Evaluati
         held_out_indices=held_out_rows,
         y_held_out=y_held_out,
         y_predicted=predict(estimator, X_held_out, y_held_out),
-        cross_validated=cross_validated,
+        cross_validated=predict_folds(data, folds, data.y),
     )
 
 
@@ -152,13 +148,14 @@ def score_second_class(estimator: Any, X: Any) -> Floats | None:
     return None
 
 
-def predict_folds(data: TrainingData, folds: dict[str, Any], shape: tuple[int, ...]) -> Floats:
+def predict_folds(data: TrainingData, folds: dict[str, Any], y: Array) -> Array:
     """Return the prediction for each row by the estimator that was not fitted on it."""
-    predictions = np.zeros(shape)
+    predictions = []
     for estimator, test_rows in zip(folds["estimator"], folds["indices"]["test"], strict=True):
-        rows = take(data.X, test_rows)
-        predictions[test_rows] = predict(estimator, rows, predictions[test_rows])
-    return predictions
+        predictions.append(predict(estimator, take(data.X, test_rows), y[test_rows]))
+
+    order = np.argsort(np.concatenate(folds["indices"]["test"]))
+    return np.concatenate(predictions)[order]
 
 
 def take(X: Any, rows: Array) -> Any:

@@ -1,5 +1,6 @@
 """The report of a training on the terminal."""
 
+from serving.model.storage import describe_estimator
 from serving.training.evaluation import METRIC_NAMES
 from serving.training.training import TrainedModel
 
@@ -11,7 +12,7 @@ def print_report(model: TrainedModel) -> None:
     data = model.data
     evaluation = model.evaluation
     classes = model.classes
-    name = " ".join(str(model.estimator).split())
+    name = describe_estimator(model.estimator)
     description = f"{name} on {len(data.rows)} rows of {len(data.features)} features"
     if classes:
         description += f", {len(classes)} classes"

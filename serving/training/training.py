@@ -90,17 +90,28 @@ def write_model(path: Path, model: TrainedModel) -> ModelCard:
 
 def describe_classes(model: TrainedModel) -> list[ClassInfo]:
     """Return the value, label and share of each class."""
+    predicted = model.evaluation.cross_validated
+
     described = []
     for value in model.classes:
-        share = float((model.data.y == value).mean())
-        described.append(ClassInfo(value=value, label=model.data.label(value), share=share))
+        predicted_share = None
+        if predicted is not None:
+            predicted_share = float((predicted == value).mean())
+        described.append(
+            ClassInfo(
+                value=value,
+                label=model.data.label(value),
+                share=float((model.data.y == value).mean()),
+                predicted_share=predicted_share,
+            )
+        )
     return described
 
 
 def describe_predictions(evaluation: Evaluation) -> FeatureInfo | None:
     """Return the distribution of a regressor's predictions for rows that it had not seen."""
     predictions = evaluation.cross_validated
-    if predictions is None or predictions.ndim > 1:
+    if predictions is None or predictions.ndim > 1 or evaluation.main_metric != "r2":
         return None
     return describe_feature(to_column("prediction", predictions), "number")
 

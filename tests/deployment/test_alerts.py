@@ -4,26 +4,24 @@ import json
 import re
 import subprocess
 
-import numpy as np
 import pytest
 import yaml
 
 from app import create_app
-from manifests import (
-    ALERTS,
-    CANARY,
-    MINUTES,
-    MONITORING,
-    RULE,
-    promql,
-    promtool,
-    series,
+from manifests import ALERTS, CANARY, MONITORING, RULE, promql, promtool
+from metric_series import (
+    REFERENCE,
+    drift_series,
+    error_series,
+    feedback_series,
+    gauge,
+    pod_series,
+    regressor_drift_series,
+    request_series,
+    version_series,
 )
 from serving.api.service import service_of
-from serving.monitoring.drift import assess_drift, chi2_bound, smoothed_shares
 from serving.protocols.kserve_v1 import VERTEX_AI_PREDICT_RULE
-
-DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 
 
 def test_traffic_rules_select_scoring_routes():
@@ -43,82 +41,6 @@ def test_traffic_rules_select_scoring_routes():
         r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"')
     )
     assert {rule.rule for rule in rules if re.fullmatch(counted, rule.rule)} == scored
-
-
-def pod_series(name, per_minute, **labels):
-    return series(name, per_minute, container="ml-model", pod="p", **labels)
-
-
-def gauge(name, value, **labels):
-    return pod_series(name, 0, **labels) | {"values": f"{value}+0x{MINUTES}"}
-
-
-def request_series(good, bad=0, slow=0, route="/predict"):
-    found = [
-        pod_series("http_requests_total", n, method="POST", route=route, status=s)
-        for s, n in ((200, good), (500, bad))
-    ]
-    buckets = {"0.1": good - slow, "0.25": good - slow, "1.0": good, "+Inf": good}
-    return found + [
-        pod_series("http_request_duration_seconds_bucket", n, route=route, le=le)
-        for le, n in buckets.items()
-    ]
-
-
-def version_series(*roles):
-    return [
-        series(
-            "model_info",
-            0,
-            start=1,
-            container="ml-model",
-            pod=f"p{i}",
-            role=role,
-            model_version=version,
-        )
-        for i, (role, version) in enumerate(roles)
-    ]
-
-
-REFERENCE = np.array([0, 30, 30, 30, 30, 30, 0])
-BOUND = chi2_bound(7, 2)
-
-
-def drift_series(live, classes=(1, 1), reference=REFERENCE):
-    """Return the series of one feature and of two classes, each with so many rows per minute."""
-    bins = ["below", *range(len(live) - 2), "above"]
-    cells = [{"model_version": "v", "feature": "f", "bin": label} for label in bins]
-    found = [
-        pod_series("feature_rows_total", n, **labels) for labels, n in zip(cells, live, strict=True)
-    ]
-    found += [
-        gauge("feature_reference_share", share, **labels)
-        for labels, share in zip(cells, smoothed_shares(reference), strict=True)
-    ]
-    found += [gauge("feature_drift_bound", BOUND, model_version="v", feature="f")]
-    found += [
-        pod_series("predictions_total", n, model_version="v", **{"class": i})
-        for i, n in enumerate(classes)
-    ]
-    found += [
-        gauge("class_reference_share", 0.5, model_version="v", **{"class": i}) for i in range(2)
-    ]
-    found += [gauge("class_drift_bound", chi2_bound(2, 2), model_version="v")]
-    return [*found, gauge("model_reference_rows", reference.sum(), model_version="v")]
-
-
-def feedback_series(right, wrong, reference=0.96):
-    found = [gauge("model_accuracy_reference", reference, model_version="v")]
-    for predicted, actual, n in (
-        (0, 0, right / 2),
-        (1, 1, right / 2),
-        (0, 1, wrong / 2),
-        (1, 0, wrong / 2),
-    ):
-        found.append(
-            pod_series("feedback_total", n, model_version="v", predicted=predicted, actual=actual)
-        )
-    return found
 
 
 CASES = {
@@ -162,10 +84,12 @@ CASES = {
                 [0, 110, 90, 100, 100, 100, 0], (100, 101), REFERENCE * 1000
             ),  # significant, but below 0.1
             drift_series([0] * 7, (0, 0)),
+            regressor_drift_series([0, 10, 10, 10, 10, 10, 0]),
         ],
         "firing": [
             drift_series([0, 0, 0, 0, 5, 10, 10]),
             drift_series([0, 1, 1, 1, 1, 1, 0], (9, 1)),
+            regressor_drift_series([0, 0, 0, 0, 5, 10, 10]),
         ],
     },
     "MlModelAccuracyLow": {
@@ -176,6 +100,17 @@ CASES = {
             feedback_series(0, 0),
         ],
         "firing": [feedback_series(90, 10), feedback_series(0, 5)],
+    },
+    "MlModelAbsoluteErrorHigh": {
+        "quiet": [
+            error_series(10, 2),
+            error_series(10, 2.4),
+            error_series(10, 0),
+            error_series(0.1, 10),  # too few rows
+            error_series(0, 0),
+            feedback_series(0, 5),
+        ],
+        "firing": [error_series(10, 2.6), error_series(2, 1e6)],
     },
 }
 ALERT_CASES = [
@@ -197,37 +132,6 @@ def test_alert_fires_in_its_cases(tmp_path, name, state, inputs):
     """An alert fires in its firing cases only."""
     found = promql(tmp_path, RULE, f'ALERTS{{alertname="{name}", alertstate="firing"}}', inputs)
     assert bool(found) == (state == "firing")
-
-
-@promtool
-@pytest.mark.parametrize(
-    "live", [(0, 4, 3, 5, 2, 6, 0), (1, 0, 0, 2, 9, 9, 9), (0, 1, 0, 0, 0, 1, 0)]
-)
-def test_recorded_drift_equals_service(tmp_path, live):
-    """The recording rules give the index and the critical value of GET /drift."""
-    expected = assess_drift(np.array(live) * 60.0, REFERENCE, 2)
-    for name in ("psi", "critical"):
-        found = promql(tmp_path, RULE, f'column:drift:{name}1h{{column="f"}}', drift_series(live))
-        np.testing.assert_allclose(found, [expected[name]])
-
-
-@promtool
-def test_recorded_accuracy_counts_feedback(tmp_path):
-    """The accuracy is that of the rows with feedback, in all and by class."""
-    inputs = [
-        pod_series("feedback_total", n, model_version="v", predicted=p, actual=a)
-        for p, a, n in FEEDBACK_COUNTS
-    ]
-    np.testing.assert_allclose(
-        promql(tmp_path, RULE, "version:accuracy:share1d", inputs), [17 / 20]
-    )
-    by_class = [
-        promql(tmp_path, RULE, f'actual:accuracy:share1d{{actual="{a}"}}', inputs) for a in "ab"
-    ]
-    np.testing.assert_allclose(by_class, [[8 / 10], [9 / 10]])
-
-
-FEEDBACK_COUNTS = [("a", "a", 8), ("b", "a", 2), ("b", "b", 9), ("a", "b", 1)]
 
 
 @promtool

@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 from helpers import ROOT
 from manifests import promql, promtool, series
+from serving.monitoring.limits import MAX_FEATURE_BINS
 
 ROLLOUT = ROOT / "k8s" / "components" / "rollout"
 TEMPLATE = yaml.safe_load((ROLLOUT / "analysistemplate.yaml").read_text())["spec"]
@@ -27,6 +28,14 @@ def classes(role, *rows_per_minute):
     """Return the counters of the rows that a role predicts for each class."""
     return [
         series("predictions_total", rows, role=role, model_version=role, **{"class": index})
+        for index, rows in enumerate(rows_per_minute)
+    ]
+
+
+def prediction_bins(role, *rows_per_minute):
+    """Return the counters of the rows whose prediction a regressor has in each bin."""
+    return [
+        series("prediction_rows_total", rows, role=role, model_version=role, bin=index)
         for index, rows in enumerate(rows_per_minute)
     ]
 
@@ -91,7 +100,7 @@ CASES = {
         "bad": [requests("canary", 1000, slow=50)],
         "inconclusive": [[], requests("canary", 0)],
     },
-    "class-mix": {
+    "prediction-mix": {
         "good": [
             classes("canary", 200, 150, 150),
             classes("canary", 90, 75, 60),
@@ -106,6 +115,17 @@ CASES = {
         "inconclusive": [[], bins("canary", "f", 0, 0), bins("canary", "f", 60, 1)],
     },
 }
+REGRESSOR = prediction_bins("stable", 0, 200, 200, 200, 200, 200, 0)
+MANY_CLASSES = classes("stable", *[70] * 100)
+PREDICTION_CASES = [
+    ("good", REGRESSOR, prediction_bins("canary", 0, 20, 22, 18, 19, 21, 0)),
+    ("bad", REGRESSOR, prediction_bins("canary", 0, 0, 20, 20, 20, 20, 20)),
+    ("inconclusive", REGRESSOR, []),
+    ("inconclusive", REGRESSOR, prediction_bins("canary", 0, 10, 10, 10, 10, 10, 0)),
+    ("good", MANY_CLASSES, classes("canary", *[4] * 100)),
+    # 1500 rows, but only 15 for each class: chance alone would be above the limit.
+    ("inconclusive", MANY_CLASSES, classes("canary", *[2] * 50, *[0] * 50)),
+]
 ANALYSIS_CASES = [
     (name, expected, canary)
     for name, verdicts in CASES.items()
@@ -122,6 +142,29 @@ def test_analysis_gives_expected_verdict(tmp_path, name, expected, canary):
 
 
 @promtool
+@pytest.mark.parametrize(("expected", "stable", "canary"), PREDICTION_CASES)
+def test_analysis_compares_predictions_of_any_model(tmp_path, expected, stable, canary):
+    """The predictions of regressors are compared by bin, those of many classes with enough rows."""
+    assert (
+        verdict("prediction-mix", measure(tmp_path, "prediction-mix", stable + canary)) == expected
+    )
+
+
+@promtool
+def test_analysis_of_many_bins_needs_more_rows(tmp_path):
+    """A feature of a hundred categories is compared with 50 rows for each of its bins only."""
+    stable = bins("stable", "f", *[70] * 100)
+    few_rows = bins("canary", "f", *[2] * 50, *[0] * 50)
+    enough_rows = bins("canary", "f", *[4] * 50, *[3] * 50)
+    assert verdict("feature-shares", measure(tmp_path, "feature-shares", stable + few_rows)) == (
+        "inconclusive"
+    )
+    assert verdict("feature-shares", measure(tmp_path, "feature-shares", stable + enough_rows)) == (
+        "good"
+    )
+
+
+@promtool
 @pytest.mark.parametrize("canary_rows", [(100, 50, 50), (20, 30, 50), (400, 401, 399)])
 def test_analysis_psi_follows_formula(tmp_path, canary_rows):
     """The index is that of shares with half a row more in each class or bin."""
@@ -131,7 +174,7 @@ def test_analysis_psi_follows_formula(tmp_path, canary_rows):
     log_ratios = np.log(canary_shares / stable_shares)
     expected = [np.sum((canary_shares - stable_shares) * log_ratios)]
 
-    class_index = measure(tmp_path, "class-mix", STABLE + classes("canary", *canary_rows))
+    class_index = measure(tmp_path, "prediction-mix", STABLE + classes("canary", *canary_rows))
     np.testing.assert_allclose(class_index, expected)
 
     feature = bins("stable", "x", *stable_rows) + bins("canary", "x", *canary_rows)
@@ -145,10 +188,12 @@ def padded_shares(rows_per_minute):
     return padded / padded.sum()
 
 
-def test_chance_stays_below_limit():
-    """With 1000 rows on both sides, chance alone very rarely makes an index of 0.1 of 20 bins."""
+@pytest.mark.parametrize("n_bins", [2, 7, 20, 102, MAX_FEATURE_BINS])
+def test_chance_stays_below_limit(n_bins):
+    """With the least rows on both sides, chance alone very rarely makes an index of 0.1."""
     # The index of two samples of one distribution is about chi-squared, times 1/N + 1/M.
-    assert chi2.sf(0.1 / (1 / 1000 + 1 / 1000), df=20 - 1) < 0.001
+    n_rows = max(1000, 50 * n_bins)
+    assert chi2.sf(0.1 / (1 / n_rows + 1 / n_rows), df=n_bins - 1) < 0.001
 
 
 @promtool

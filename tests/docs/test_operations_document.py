@@ -1,13 +1,19 @@
 """docs/operations.md: timeline, alerts and limits, compared with manifests and code."""
 
 import re
+from typing import get_args
 
+import numpy as np
+import pytest
 import yaml
 
 from documentation import DOCUMENTS, flat_text, quoted, table
 from helpers import ROOT
 from manifests import ALERTS, container_variable, gunicorn_settings, service_container, service_pod
-from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL
+from serving.model.card import FeatureInfo, FeatureType
+from serving.monitoring.bins import MISSING, UNSEEN, bin_labels
+from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL, assess_drift
+from serving.monitoring.limits import MAX_CLASSES, MAX_FEATURE_BINS, MAX_PAIR_CLASSES
 from serving.server.body_buffer import MAX_BUFFERED_BYTES
 from serving.server.worker import MAX_INLINE_BODY_BYTES, SLOW_REQUEST_SECONDS
 
@@ -52,6 +58,35 @@ def test_drift_limits_match_code():
     assert f"above both the critical value and {MIN_PSI}, else" in OPERATIONS
     assert "by chance one time in twenty" in OPERATIONS
     assert SIGNIFICANCE_LEVEL == 1 / 20
+
+
+@pytest.mark.parametrize(("n_training_rows", "percent"), [(10_000, 2), (150, 6)])
+def test_unseen_share_matches_index(n_training_rows, percent):
+    """The document names the shares of a new category that make a column drifting."""
+    assert f"{percent} % of the rows" in OPERATIONS
+    assert f"and {n_training_rows}." in OPERATIONS or f"{n_training_rows:,} rows, or" in OPERATIONS
+    reference = np.array([0.5, 0.3, 0.2, 0]) * n_training_rows
+    for unseen, expected in ((percent, "drifting"), (percent / 2, "quiet")):
+        live = np.array([0.5, 0.3, 0.2, 0]) * (100 - unseen) + [0, 0, 0, unseen]
+        assert assess_drift(live * 100, reference, 5)["verdict"] == expected
+
+
+def test_monitoring_limits_match_code():
+    """The table of limits names the limits of the code, and the number of features they allow."""
+    limits = [int(row[0].split()[0]) for row in table("operations.md", "Limits of the monitoring")]
+    assert limits == [MAX_FEATURE_BINS, MAX_CLASSES, MAX_PAIR_CLASSES]
+    n_bins = len(bin_labels(FeatureInfo(name="x", edges=[0, 1, 2, 3, 4, 5])))
+    assert f"which is {MAX_FEATURE_BINS // n_bins} numbers" in OPERATIONS
+
+
+def test_columns_match_feature_types():
+    """The table of bins has every type of feature, and the bins that are named."""
+    rows = {row[0]: row[1] for row in table("operations.md", "Drift")}
+    types = {name for column in rows for name in column.split(", ")}
+    assert set(get_args(FeatureType)) <= types
+    assert quoted(rows["boolean"]) == bin_labels(FeatureInfo(name="x", type="boolean"))
+    assert quoted(rows["category"]) == [UNSEEN]
+    assert quoted(rows["any feature that may be missing"]) == [MISSING]
 
 
 def test_client_limits_match_server():

@@ -8,13 +8,14 @@ import pytest
 import sklearn
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from helpers import MODEL_FILE, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
-from serving.model.storage import load_model, save_model
+from serving.model.storage import describe_estimator, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
 
@@ -84,6 +85,25 @@ def test_load_rejects_card_of_other_model(model_path, change, message):
         load_model(model_path)
 
 
+def test_estimator_is_described_without_addresses():
+    """The card of a function in a pipeline has the same bytes in each process."""
+    transformer = FunctionTransformer(make_pipeline)
+    assert describe_estimator(transformer) == "FunctionTransformer(func=<function make_pipeline>)"
+
+
+def test_card_without_signature_is_loaded(model_path):
+    """A card from before the signature describes a model of numbers in an array."""
+
+    def remove_new_members(card):
+        for name in ("task", "input", "prediction"):
+            del card[name]
+
+    edit_card(model_path.with_suffix(".json"), remove_new_members)
+    model = load_model(model_path)
+    assert (model.card.task, model.card.input) == (None, "array")
+    assert {feature.type for feature in model.card.features} == {"number"}
+
+
 def test_load_rejects_model_beside_old_card(model_path):
     """A new model beside an old card is rejected by its digest."""
     joblib.dump(LogisticRegression(C=0.1).fit(X, y), model_path)
@@ -96,7 +116,7 @@ def test_load_rejects_other_scikit_learn_without_card(tmp_path):
     """Without a card the version in the pickle itself is checked."""
     # scikit-learn writes its version into each pickle.
     other_version = re.sub("[0-9]", "0", sklearn.__version__)
-    content = (MODEL_FILE).read_bytes()
+    content = MODEL_FILE.read_bytes()
     path = tmp_path / "model.pkl"
     path.write_bytes(content.replace(sklearn.__version__.encode(), other_version.encode()))
     message = f"trained with scikit-learn {other_version}, .* is installed"

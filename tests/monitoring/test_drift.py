@@ -162,3 +162,17 @@ def test_chance_rarely_exceeds_bound(reference_rows, rows):
         result = assess_drift(bins.counts(live), bins.counts(reference), 1)
         exceeded += result["psi"] > result["critical"]
     assert 0.01 < exceeded / 5000 < 0.05
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+@pytest.mark.parametrize("weights", [np.ones(101), 1 / np.arange(1, 102)])
+def test_many_classes_rarely_exceed_bound(weights, rows):
+    """Without drift a hundred classes exceed the critical value no more often than few classes."""
+    rng = np.random.default_rng(0)
+    shares = weights / weights.sum()
+    exceeded = 0
+    for _ in range(1000):
+        reference = rng.multinomial(5000, shares)
+        result = assess_drift(rng.multinomial(rows, shares), reference, 1)
+        exceeded += result["psi"] > result["critical"]
+    assert exceeded / 1000 < 0.05

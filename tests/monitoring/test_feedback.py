@@ -1,4 +1,4 @@
-"""Feedback: true labels are counted beside the predictions."""
+"""Feedback: true classes are counted beside the predictions."""
 
 import joblib
 import msgspec
@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from app import create_app
 from helpers import JSON, SETOSA, VERSION, VIRGINICA, assert_json, in_process, predict, scrape
 from serving.api.service import service_of
+from trained_models import caller, train_app
 
 X, y = load_iris(return_X_y=True)
 
@@ -117,8 +118,40 @@ def test_classes_of_any_type_are_counted(tmp_path, classes, one):
     assert (drift["verdict"], drift["features"], drift["classes"]) == ("no reference", [], None)
 
 
-def test_regressor_counts_rows_only(tmp_path):
-    """A regressor counts rows; feedback is answered 400."""
+CLASSES_OF_TYPES = {
+    "strings": (["setosa", "versicolor", "virginica"], "Expected `str`, got `int`"),
+    "booleans": ([False, True], "Expected `bool`, got `int`"),
+    "floats": ([0.0, 1.0, 2.0], "Expected a class of the model"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES_OF_TYPES)
+def test_feedback_takes_classes_of_any_type(tmp_path, name):
+    """Classes of any type are fed back as they were predicted, with a model card."""
+    classes, message = CLASSES_OF_TYPES[name]
+    target = np.array(classes)[y % len(classes)]
+    app = train_app(tmp_path, X, target, lambda: LogisticRegression(max_iter=500))
+    call = caller(app)
+
+    prediction = predict(call, features=X.tolist()).json["prediction"]
+    assert_json(feedback(call, prediction, target.tolist()), 200, {"counted": len(X)})
+    samples = scrape(call)
+    pairs = {
+        labels[1::2]: n for labels, n in samples.items() if labels[0] == "feedback_total" and n
+    }
+    n_correct = sum(n for (actual, predicted), n in pairs.items() if actual == predicted)
+    assert n_correct == (np.array(prediction) == target).sum()
+    assert sum(pairs.values()) == len(X)
+    assert {actual for actual, _ in pairs} == set(map(str, classes))
+    assert ("model_accuracy_reference", service_of(app).model.version) in samples
+    assert call("GET", "/drift").json["classes"]["values"] == classes
+
+    answer = feedback(call, [7], [7])
+    assert answer.status == 400 and answer.json["error"].startswith(message)
+
+
+def test_regressor_without_card_counts_rows(tmp_path):
+    """A regressor without a model card counts rows; feedback is answered 400."""
     joblib.dump(LinearRegression().fit(X, y), tmp_path / "model.pkl")
     app = create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
 
@@ -127,5 +160,17 @@ def test_regressor_counts_rows_only(tmp_path):
 
     predict(call, features=[SETOSA, VIRGINICA])
     assert scrape(call)["rows_total", service_of(app).model.version] == 2
-    message = "This model has no classes; feedback is counted by class"
+    message = (
+        "Feedback is not counted: the model has no classes, "
+        "and no model card with the distribution of its predictions"
+    )
     assert_json(feedback(call, [0.5], [1]), 400, {"error": message})
+
+
+def test_feedback_sums_all_workers():
+    """The feedback of every worker is in the metrics of each worker."""
+    app = create_app()
+    for slot in (1, 2, 3):
+        service_of(app).telemetry.attach(slot)
+        assert feedback(caller(app), [1], [2]).status == 200
+    assert scrape(caller(app))["feedback_total", "2", VERSION, "1"] == 3

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 
-from app import create_app
 from helpers import (
     EXAMPLE_REQUEST,
     JSON,
@@ -19,9 +18,14 @@ from helpers import (
     predict,
     scrape,
 )
-from serving.api.service import service_of
 from serving.monitoring import prediction_counters
-from serving.monitoring.prediction_counters import STEP_SECONDS, WINDOW_STEPS
+from serving.monitoring.drift import FeatureBins
+from serving.monitoring.prediction_bins import ClassBins
+from serving.monitoring.prediction_counters import (
+    INTERVAL_SECONDS,
+    WINDOW_INTERVALS,
+    PredictionCounters,
+)
 
 X, y = load_iris(return_X_y=True)
 
@@ -109,52 +113,51 @@ def test_class_mix_can_drift(call):
     assert call("GET", "/drift").json["classes"]["verdict"] == "drifting"
 
 
-def test_window_forgets_old_steps(call, monkeypatch):
-    """Rows leave the window when as many steps have begun since."""
+def test_window_forgets_old_intervals(call, monkeypatch):
+    """Rows leave the window when as many intervals have begun since."""
     now = [7.0]
     monkeypatch.setattr(prediction_counters.time, "monotonic", lambda: now[0])
     rows = []
-    for _ in range(3 * WINDOW_STEPS):
+    for _ in range(3 * WINDOW_INTERVALS):
         predict(call, features=[SETOSA] * 10)
-        now[0] += STEP_SECONDS
+        now[0] += INTERVAL_SECONDS
         rows.append(call("GET", "/drift").json["rows"])
-    # What was counted in a step is forgotten when as many steps have begun since.
-    assert rows == [min(10 * (i + 1), 10 * (WINDOW_STEPS - 1)) for i in range(3 * WINDOW_STEPS)]
-    now[0] += 5 * STEP_SECONDS
-    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6)
+    # What was counted in an interval is forgotten when as many intervals have begun since.
+    assert rows == [
+        min(10 * (i + 1), 10 * (WINDOW_INTERVALS - 1)) for i in range(3 * WINDOW_INTERVALS)
+    ]
+    now[0] += 5 * INTERVAL_SECONDS
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_INTERVALS - 6)
     predict(call, features=SETOSA)
-    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_STEPS - 6) + 1
-    now[0] += 1000 * STEP_SECONDS
+    assert call("GET", "/drift").json["rows"] == 10 * (WINDOW_INTERVALS - 6) + 1
+    now[0] += 1000 * INTERVAL_SECONDS
     assert call("GET", "/drift").json["rows"] == 0
     predict(call, features=SETOSA)
     assert call("GET", "/drift").json["rows"] == 1
-    now[0] += (WINDOW_STEPS - 1) * STEP_SECONDS
+    now[0] += (WINDOW_INTERVALS - 1) * INTERVAL_SECONDS
     assert call("GET", "/drift").json["rows"] == 1
-    now[0] += STEP_SECONDS
+    now[0] += INTERVAL_SECONDS
     assert call("GET", "/drift").json["rows"] == 0
-    assert scrape(call)["rows_total", VERSION] == 30 * WINDOW_STEPS + 2
-
-
-APP = create_app()
+    assert scrape(call)["rows_total", VERSION] == 30 * WINDOW_INTERVALS + 2
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 5 * WINDOW_STEPS), min_size=1, max_size=40).map(sorted))
-def test_window_holds_recent_steps(steps):
-    """For any sequence of steps, the window holds the rows of its own steps."""
-    telemetry = service_of(APP).telemetry
-    telemetry.predictions._table[:] = 0
-    with pytest.MonkeyPatch.context() as patch, APP.test_request_context():
-        for step in steps:
-            patch.setattr(
-                prediction_counters.time,
-                "monotonic",
-                lambda step=step: float(step * STEP_SECONDS),
-            )
-            telemetry.record_predictions(X[:1], [0])
-        assert telemetry.drift_report()["rows"] == sum(
-            step > steps[-1] - WINDOW_STEPS for step in steps
-        )
+@given(st.lists(st.integers(0, 5 * WINDOW_INTERVALS), min_size=1, max_size=40).map(sorted))
+def test_window_holds_recent_intervals(intervals):
+    """For any sequence of intervals, the window holds the rows of its own intervals."""
+    counters = PredictionCounters(FeatureBins([[0, 1]]), ClassBins([0]))
+    with pytest.MonkeyPatch.context() as patch:
+        for interval in intervals:
+            now = float(interval * INTERVAL_SECONDS)
+            patch.setattr(prediction_counters.time, "monotonic", lambda now=now: now)
+            counters.record(np.array([[0.5]]), [0])
+
+        window = counters.window_totals()
+
+    recent = [interval for interval in intervals if interval > intervals[-1] - WINDOW_INTERVALS]
+    assert window.n_rows == len(recent)
+    assert window.by_prediction.tolist() == [len(recent)]
+    assert window.by_feature.tolist() == [0, len(recent), 0]
 
 
 def test_window_sums_all_workers(serve):

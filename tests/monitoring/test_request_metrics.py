@@ -26,7 +26,7 @@ from helpers import (
     wait_until,
 )
 from serving.api.service import service_of
-from serving.monitoring.counters import DURATION_BUCKETS, IN_FLIGHT_COLUMN, PID_COLUMN
+from serving.monitoring.counters import DURATION_BUCKETS
 
 APPS = Path(__file__).parent / "apps"
 
@@ -190,13 +190,18 @@ def test_in_flight_is_seen_by_all_workers(serve, tmp_path):
     wait_until(lambda: scrape(service.call)["http_requests_in_flight",] == 1)
 
 
-def test_in_flight_ignores_ended_processes(app):
+def test_in_flight_ignores_ended_processes(app, monkeypatch):
     """The requests in flight of a killed worker are not reported."""
     ended = subprocess.Popen(["true"])
     ended.wait()
-    table = service_of(app).telemetry.requests._table
-    table[5, PID_COLUMN] = ended.pid
-    table[5, IN_FLIGHT_COLUMN] = 3
+    requests = service_of(app).telemetry.requests
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: ended.pid)
+        requests.attach(5)
+        for _ in range(3):
+            requests.begin()
+
+    requests.attach(0)
     assert scrape(lambda *request: in_process(app, *request))["http_requests_in_flight",] == 1
 
 

@@ -147,11 +147,11 @@ def test_too_large_body_returns_413(call, endpoint):
 
 @every_endpoint
 def test_unsupported_content_returns_415(call, endpoint):
-    """Another media type and a compressed body are refused."""
+    """Another media type and another compression are refused."""
     body = endpoint.encode(ROWS)
-    for headers in ({"Content-Type": "application/x-npy"}, JSON | {"Content-Encoding": "gzip"}):
+    for headers in ({"Content-Type": "application/x-npy"}, JSON | {"Content-Encoding": "br"}):
         response = call("POST", endpoint.path, body, headers)
-        assert_error(response, endpoint, 415, "Expected (Content-Type|no Content-)")
+        assert_error(response, endpoint, 415, "Expected Content-(Type|Encoding)")
 
 
 @parametrize_endpoints(*(name for name in ENDPOINTS if name != "own API"))

@@ -11,11 +11,17 @@ import joblib
 import msgspec
 import numpy as np
 import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from app import create_app
 from endpoints import CSV
 from fixture_models import MEASUREMENTS, load_penguins, model_file
 from helpers import JSON, in_process
+from serving.training.dataset import Dataset
+from serving.training.training import train_model, write_model
 
 FEATURES = [*MEASUREMENTS, "island", "sex"]
 FRAME = load_penguins()[FEATURES]
@@ -55,6 +61,12 @@ CSV_REQUESTS = {
     "no header": FRAME.to_csv(index=False, header=False),
     "NaN": FRAME.to_csv(index=False).replace("Torgersen,,,", "Torgersen,nan,NaN,"),
 }
+
+
+def build_strict_estimator():
+    columns = ColumnTransformer([("island", OneHotEncoder(handle_unknown="error"), ["island"])])
+    return make_pipeline(columns, LogisticRegression())
+
 
 APP = create_app(MODEL_PATH=str(model_file("penguins")))
 
@@ -121,6 +133,20 @@ def test_binary_tensors_match_estimator():
     body = head + b"".join(parts[::-1])
     headers = {"Inference-Header-Content-Length": str(len(head))}
     assert predictions_of(post("/v2/models/penguins/infer", body, headers)) == EXPECTED
+
+
+def test_refused_category_has_a_place(tmp_path):
+    """An estimator that refuses unseen categories is answered by 400 with row and feature."""
+    penguins = load_penguins()
+    dataset = Dataset(penguins[FEATURES], penguins["species"])
+    model = train_model("penguins", dataset, build_strict_estimator)
+    write_model(tmp_path / "model.pkl", model)
+    app = create_app(MODEL_PATH=str(tmp_path / "model.pkl"))
+
+    body = msgspec.json.encode({"features": [ROWS[0], [39, 18, 181, 3750, "Atlantis", None]]})
+    response = in_process(app, "POST", "/predict", body, JSON)
+    message = "The model cannot score the category of `island` in row 1"
+    assert (response.status, response.json) == (400, {"error": message})
 
 
 def test_nan_is_a_missing_value():

@@ -12,7 +12,11 @@ INVALID_SIZES = {
     "size too small": ({"parameters": {"binary_data_size": 31}}, 31, "Expected 32 bytes for FP32"),
     "size too large": ({"parameters": {"binary_data_size": 33}}, 33, "Expected 32 bytes for FP32"),
     "size negative": ({"parameters": {"binary_data_size": -32}}, 32, "Expected 32 bytes for FP32"),
-    "size a string": ({"parameters": {"binary_data_size": "32"}}, 32, "Expected `int`, got `str`"),
+    "size a string": (
+        {"parameters": {"binary_data_size": "32"}},
+        32,
+        r"Expected `int \| null`, got `str`",
+    ),
     "bytes missing": ({}, 31, "got 32 with 31 bytes left"),
     "bytes too many": ({}, 33, "Expected 32 bytes of binary data after the JSON, got 33"),
     "no bytes": ({}, 0, "got 32 with 0 bytes left"),
@@ -116,7 +120,7 @@ def test_invalid_json_data_returns_400(call, members, pattern):
             {"outputs": [{"name": "predict", "parameters": {"classification": 2}}]},
             "unknown field `classification`",
         ),
-        ({"id": 1}, "Expected `str`, got `int`"),
+        ({"id": 1}, r"Expected `str \| null`, got `int`"),
     ],
     ids=["no input", "two inputs", "unknown output", "repeated output", "classification", "id"],
 )

@@ -1,13 +1,11 @@
 """Slow, silent, lost and excess clients: nobody waits for them, and their memory is bounded."""
 
-import contextlib
 import socket
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from connections import ONE, POST, RawConnection, gunicorn_with
+from connections import ONE, OPENED, POST, RawConnection, gunicorn_with
 from helpers import (
     EXAMPLE_REQUEST,
     EXAMPLE_RESPONSE,
@@ -16,25 +14,8 @@ from helpers import (
     half_sent,
     wait_until,
 )
+from processes import n_descriptors, peak_bytes, reset_peak
 from serving.server.body_buffer import MAX_BUFFERED_BYTES
-
-
-@pytest.fixture
-def hold_file(tmp_path):
-    """Return the path of a file that a request to /hold waits for."""
-    return tmp_path / "hold"
-
-
-@pytest.fixture
-def holding(start_app, hold_file):
-    """Return a service with the view /hold."""
-    return start_app("holding_app:app", HOLD_FILE=str(hold_file))
-
-
-def descriptors(service):
-    """Return how many files and sockets the one worker has open."""
-    [worker] = service.workers()
-    return len(list(Path(f"/proc/{worker}/fd").iterdir()))
 
 
 def test_slow_clients_delay_nobody(service):
@@ -54,49 +35,9 @@ def test_slow_clients_delay_nobody(service):
         client.close()
 
 
-@pytest.mark.parametrize("sent", [b"{}", b"%20000d" % 1], ids=["a slow path", "a long body"])
-def test_slow_requests_do_not_delay_probes(holding, hold_file, sent):
-    """Slow paths and long bodies are handled in threads."""
-    service = holding
-    if sent == b"{}":  # once it took its time, it is known to
-        assert service.call("POST", "/hold", sent, JSON).status == 200
-    hold_file.touch()
-    data = (POST % len(sent)).replace(b"/predict", b"/hold") + b"\r\n" + sent
-    clients = [RawConnection(service.address, data) for _ in range(3)]
-    for path in ("/healthz", "/readyz") * 5:
-        assert service.call("GET", path).status == 200
-    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
-    hold_file.unlink()
-    assert [client.answer()[0] for client in clients] == [200] * 3
-
-
-def test_quick_path_returns_to_loop(holding, hold_file):
-    """A path that is quick again is handled in the loop."""
-    service = holding
-    [worker] = service.workers()
-    threads = lambda: len(list(Path(f"/proc/{worker}/task").iterdir()))  # noqa: E731
-    quick = b"%200d" % 1
-    for _ in range(3):
-        service.call("POST", "/hold", quick, JSON)
-    assert threads() == 1
-    service.call("POST", "/hold", b"{}", JSON)
-    service.call("POST", "/hold", quick, JSON)
-    assert threads() == 2
-    hold_file.touch()
-    asking = RawConnection(
-        service.address, (POST % len(quick)).replace(b"/predict", b"/hold") + b"\r\n" + quick
-    )
-    probing = RawConnection(service.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    probing.socket.settimeout(0.5)
-    with pytest.raises(TimeoutError):  # the loop itself is at it
-        probing.answer()
-    hold_file.unlink()
-    assert asking.answer()[0] == 200
-
-
-def test_lost_clients_leave_no_descriptors(service):
+def test_lost_clients_leave_no_n_descriptors(service):
     """Clients that disconnect at any point leave no open descriptor."""
-    before = descriptors(service)
+    before = n_descriptors(service)
     long = msgspec.json.encode({"features": [SETOSA] * 5000})
     for data in (b"", ONE[:20], ONE[:-5], ONE, ONE * 50, POST % len(long) + b"\r\n" + long):
         for _ in range(20):
@@ -106,20 +47,15 @@ def test_lost_clients_leave_no_descriptors(service):
             )  # a reset
             client.close()
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
-    wait_until(lambda: descriptors(service) <= before)
+    wait_until(lambda: n_descriptors(service) <= before)
     assert "ERROR" not in service.log
 
 
 def test_unread_responses_are_bounded(service):
     """Responses to a client that does not read take bounded memory."""
-
-    def service_memory():
-        resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
-        return int(resident_pages) * 4096
-
     client = RawConnection(service.address)
     client.socket.settimeout(1)
-    before = service_memory()
+    before = reset_peak(service)
     asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000  # 100 KB are answered to each
     sent = 0
     with pytest.raises(TimeoutError):  # it is not read either
@@ -127,7 +63,7 @@ def test_unread_responses_are_bounded(service):
             client.send(asked)
             sent += 1
     assert service.call("GET", "/healthz").status == 200
-    assert service_memory() - before < 64 * 2**20
+    assert peak_bytes(service) - before < 64 * 2**20
     client.close()
 
 
@@ -151,36 +87,27 @@ def test_excess_clients_receive_503(serve):
     clients = [RawConnection(service.address, ONE) for _ in range(10)]
     assert {client.answer()[0] for client in clients} == {200}
     refused = RawConnection(service.address, ONE)
-    assert refused.answer()[0] == 503
-    before = descriptors(service)
+    status, headers, _ = refused.answer()
+    assert (status, headers["retry-after"], headers["connection"]) == (503, "1", "close")
+    before = n_descriptors(service)
     refused.close()
     clients.pop().close()
-    wait_until(lambda: descriptors(service) < before - 1)
+    wait_until(lambda: n_descriptors(service) < before - 1)
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
 def test_waiting_bodies_are_bounded_together(service):
     """The bodies of all clients together are bounded."""
+    before = reset_peak(service)
+    n_refused = service.log.count("Request body buffer is full")
+    data = POST % 2**20 + b"\r\n" + b" " * (2**20 - 1)
+    for _ in range(MAX_BUFFERED_BYTES // 2**20 + 20):
+        RawConnection(service.address, data)
 
-    def memory():
-        resident_pages = Path(f"/proc/{service.workers()[0]}/statm").read_text().split()[1]
-        return int(resident_pages) * 4096
-
-    before = memory()
-    most = MAX_BUFFERED_BYTES // 2**20
-    told = 0
-    clients = [
-        RawConnection(service.address, POST % 2**20 + b"\r\n" + b" " * (2**20 - 1))
-        for _ in range(most + 20)
-    ]
-    for client in clients:
-        client.socket.settimeout(0.05)
-        with contextlib.suppress(TimeoutError):
-            told += client.answer()[0] == 503
-    assert 20 <= told < most
-    assert memory() - before < 1.5 * MAX_BUFFERED_BYTES
-    for client in clients:
-        client.close()
+    wait_until(lambda: service.log.count("Request body buffer is full") >= n_refused + 19)
+    assert peak_bytes(service) - before < 1.5 * MAX_BUFFERED_BYTES
+    while OPENED:
+        OPENED.pop().close()
     wait_until(
         lambda: service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
     )
@@ -193,3 +120,13 @@ def test_answered_bodies_make_room(service):
     for _ in range(MAX_BUFFERED_BYTES // 2**20 + 5):
         client.send(POST % len(padded) + b"\r\n" + padded)
         assert client.answer()[0] == 200
+
+
+def test_idle_clients_hold_no_bodies(service):
+    """A client whose request was answered occupies no memory for its body."""
+    before = reset_peak(service)
+    padded = EXAMPLE_REQUEST.ljust(2**20)
+    for _ in range(100):
+        client = RawConnection(service.address, POST % len(padded) + b"\r\n" + padded)
+        assert client.answer()[2] == EXAMPLE_RESPONSE
+    assert peak_bytes(service) - before < 50 * 2**20

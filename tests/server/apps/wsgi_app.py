@@ -116,5 +116,5 @@ def checked(environ, start_response):
     return validator(app)(environ, start_response)
 
 
-app.extensions = {"service": SimpleNamespace(telemetry=Telemetry())}
+app.extensions = {"service": SimpleNamespace(telemetry=Telemetry(), probe_paths=frozenset())}
 checked.extensions = app.extensions
