@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from documentation import exchanges, run_commands
-from helpers import PROGRAM, ROOT, environment, free_port
+from helpers import MODEL_FILE, PROGRAM, ROOT, environment, free_port
 
 BIN = Path(sys.executable).parent
 
@@ -15,6 +15,8 @@ def test_documented_commands_run_in_order(tmp_path):
     for name in (*PROGRAM, "batch.py"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
+    for path in (MODEL_FILE, MODEL_FILE.with_suffix(".json")):
+        shutil.copy(path, tmp_path)
     before = set(tmp_path.iterdir())
 
     install, *documented = exchanges("batch.md")
