@@ -41,11 +41,11 @@ BAD_MODELS = {
     ),
     "cut off": (
         rewrite((MODEL_FILE).read_bytes()[:500]),
-        "cannot be loaded as a model: ",
+        "it is cut off or damaged: copy or train it again",
     ),
     "text": (
         rewrite(b"hello"),
-        "cannot be loaded as a model: UnpicklingError: not an uncompressed pickle",
+        "it is not a pickle: write it with `joblib.dump(estimator, path)`",
     ),
     "a list": (
         lambda path, marker: joblib.dump([1], path),
