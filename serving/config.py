@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-SAGEMAKER_MODEL_PATH = Path("/opt/ml/model/model.pkl")  # SageMaker unpacks the model archive there
+from serving.model.directories import find_platform_model
+from serving.model.errors import ModelError
+
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -64,9 +66,16 @@ def _route(name: str, text: str) -> str:
 
 
 def _default_model_path() -> Path:
-    if SAGEMAKER_MODEL_PATH.exists():
-        return SAGEMAKER_MODEL_PATH
     return Path(__file__).parents[1] / "model.pkl"
+
+
+def _platform_model_path(environ: Mapping[str, str]) -> dict[str, Path]:
+    """Return the model path that a platform gives, if any, under its name."""
+    try:
+        path = find_platform_model(environ)
+    except ModelError as error:
+        raise ConfigurationError(str(error)) from error
+    return {"model_path": path} if path else {}
 
 
 _port = _whole_number(1, 65535)
@@ -102,7 +111,7 @@ class Settings:
         metadata=_setting(
             _path,
             "Model file; its card has the same name with `.json`. "
-            "`/opt/ml/model/model.pkl` replaces the default if it exists",
+            "A platform's `model.pkl` or `model.joblib` replaces the default",
         ),
     )
     model_sha256: str = field(
@@ -170,6 +179,8 @@ class Settings:
             text = str(overrides.get(name, environ.get(name, "")))
             if text:
                 values[setting.name] = setting.metadata["parse"](name, text)
+        if "model_path" not in values:
+            values |= _platform_model_path(environ)
         return cls(**values)
 
     def __post_init__(self) -> None:

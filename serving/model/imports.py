@@ -1,6 +1,7 @@
 """Import a name on the allow-list, or say why it is refused and what to do."""
 
 import importlib
+import re
 import sys
 from importlib import metadata
 from types import FunctionType
@@ -28,6 +29,16 @@ MODULES = (
     | allow_list.UFUNC_MODULES
     | {OWN_MODULE}
 )
+
+
+def current_module(module: str, name: str) -> str:
+    """Return where numpy 2 has an allowed name that a pickle imports from numpy 1."""
+    renamed = re.sub(r"^numpy\.core\.", "numpy._core.", module)
+    if (renamed, name) in NAMES:
+        return renamed
+    if renamed == "numpy._core._multiarray_umath" and isinstance(vars(np).get(name), np.ufunc):
+        return "numpy"
+    return module
 
 
 def import_name(module: str, name: str) -> tuple[Any, Use]:
@@ -147,6 +158,8 @@ def _advice(module: str, name: str) -> str:
         return f"a method of an object cannot be saved; call it in a function in {OWN_FILE}"
     if module == "joblib.memory":
         return "a memory writes files; set it to None after fitting, `set_params(memory=None)`"
+    if (module, name) == ("_codecs", "encode"):
+        return "protocols below 3 need it; write it with `joblib.dump(estimator, path)`"
     if top_level == "pandas":
         return "make a list of it before it is given to the estimator, such as `list(X.columns)`"
 

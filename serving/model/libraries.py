@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module, metadata
@@ -17,6 +18,15 @@ from serving.model.imports import OWN_FILE, distributions_of
 
 # Another version of these three reads the same pickle, and the self-test compares predictions.
 UNCHECKED_LIBRARIES = frozenset({"python", "numpy", "joblib"})
+
+# A text in a pickle begins with its kind and, unless it is a line of protocol 0, its length. The
+# number under which the pickle remembers it follows.
+WRITTEN_VERSION = re.compile(
+    rb"_sklearn_version(?:\x94|q.|r.{4}|\np[0-9]+\n)(?:\x8c.|U.|X.{4}|V)"
+    rb"(?P<version>[0-9]+\.[0-9]+(?:\.[0-9]+)*(?:\.?(?:a|b|rc|dev|post)[0-9]+)*)"
+    rb"[\x94qr\n]",
+    re.DOTALL,
+)
 
 # Packages that are in every card, or are no library.
 KNOWN_PACKAGES = frozenset({"numpy", "joblib", "sklearn", "serving"}) | sys.stdlib_module_names
@@ -65,6 +75,16 @@ def check_scikit_learn(version: str | None) -> None:
         )
     if version != installed:
         raise ModelError(_mismatch("scikit-learn", version, installed))
+
+
+def check_written_version(pickle_bytes: bytes) -> None:
+    """Raise ModelError if scikit-learn wrote another version into a pickle, if it wrote one.
+
+    Nothing is unpickled, so that the version is found in a pickle that cannot be.
+    """
+    match = WRITTEN_VERSION.search(pickle_bytes)
+    if match:
+        check_scikit_learn(match["version"].decode())
 
 
 def own_source_digest(modules: Iterable[str]) -> str | None:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from serving.model.arrays import Array, Floats, Rows
@@ -16,6 +17,12 @@ from serving.model.signature import Signature
 
 # Larger values are rejected: trees refuse them, and sums of products overflow.
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+# The values of the rows that a model without a card is tried with, one after the other: zeros are
+# outside the domain of a logarithm, and ones of a logit.
+TRIAL_VALUES = (0.0, 1.0, 0.5)
+
+CARD_REMEDY = "train it with `train.py`, which writes a model card"
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +51,18 @@ class Model:
             self._check_card()
         else:
             self.signature = Signature([])
-            self.n_features = int(estimator.n_features_in_)
+            self.n_features = self._count_features()
         self.features = self.signature.names
 
         # A multi-output classifier returns a list of probability tables, which is not served.
         self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(
             estimator, "predict_proba"
         )
+        # Without a card it is known after the self-test.
+        self.has_several_outputs = False
+        if card:
+            references = card.reference
+            self.has_several_outputs = any(isinstance(row.prediction, list) for row in references)
         self.linear = None
         if self.signature.is_numeric and not self.signature.has_missing:
             self.linear = as_linear_classifier(estimator)
@@ -63,10 +75,7 @@ class Model:
         """
         if self.linear:
             return self.linear.predict(rows)
-        predictions = self._call_estimator(self.estimator.predict, rows)
-        if isinstance(self.classes, np.ndarray) and predictions.shape[1:] == (1,):
-            return predictions[:, 0]  # by CatBoost
-        return predictions
+        return self._without_axis(self._call_estimator(self.estimator.predict, rows))
 
     def probabilities(self, rows: Rows) -> Floats:
         """Return the class probabilities, of shape (rows, classes) in the order of `classes`.
@@ -78,8 +87,12 @@ class Model:
         return self._call_estimator(self.estimator.predict_proba, rows)
 
     def self_test(self) -> None:
-        """Raise ModelError unless the model reproduces the reference rows of its card."""
+        """Raise ModelError unless the model reproduces the reference rows of its card.
+
+        Without a card, raise it unless the model can score a row.
+        """
         if self.card is None:
+            self.has_several_outputs = self._score_trial_row().ndim > 1
             return
 
         try:
@@ -111,6 +124,42 @@ class Model:
         return values_match(probabilities, expected_probabilities) and values_match(
             probabilities, estimator_probabilities
         )
+
+    def _score_trial_row(self) -> Array:
+        """Return the predictions for a row of equal numbers. Raises ModelError if it has none."""
+        errors = []
+        for value in TRIAL_VALUES:
+            rows = np.full((1, self.n_features), value)
+            try:
+                with np.errstate(all="ignore"):
+                    predictions = self._without_axis(np.asarray(self.estimator.predict(rows)))
+                _check_trial(predictions)
+            except Exception as error:  # values that the model rejects, or a model of no numbers
+                errors.append(error)
+            else:
+                return predictions
+
+        raise ModelError(
+            "without a model card it is asked with arrays of numbers, and cannot score one "
+            f"of shape (1, {self.n_features}): {describe_error(errors[0])}: {CARD_REMEDY}"
+        ) from errors[0]
+
+    def _count_features(self) -> int:
+        """Return the number of features that the estimator remembers."""
+        # CatBoost forgets the number when it is pickled, and then has 0.
+        n_features = getattr(self.estimator, "n_features_in_", 0)
+        if not n_features:
+            raise ModelError(
+                f"{type(self.estimator).__name__} does not say how many features it has: "
+                f"{CARD_REMEDY}"
+            )
+        return int(n_features)
+
+    def _without_axis(self, predictions: Array) -> Array:
+        """Return the predictions of a classifier without the second axis that CatBoost adds."""
+        if isinstance(self.classes, np.ndarray) and predictions.shape[1:] == (1,):
+            return predictions[:, 0]
+        return predictions
 
     def _check_card(self) -> None:
         """Raise ModelError if the card and the estimator disagree on classes or features."""
@@ -155,3 +204,12 @@ class Model:
             return "The model cannot score these values"
         row, feature = unseen
         return f"The model cannot score the category of `{feature}` in row {row}"
+
+
+def _check_trial(predictions: Array) -> None:
+    """Raise ValueError or TypeError unless there is a prediction for one row, as JSON has it."""
+    if predictions.ndim not in (1, 2) or len(predictions) != 1:
+        raise ValueError(f"the predictions for a row have the shape {predictions.shape}")
+    if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
+        raise ValueError("the prediction is not finite")
+    msgspec.json.encode(predictions.tolist())

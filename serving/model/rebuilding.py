@@ -5,12 +5,23 @@ from typing import Any
 
 import numpy as np
 import scipy.stats
-from numpy.random import BitGenerator, Generator, RandomState
+from numpy.random import (
+    MT19937,
+    PCG64,
+    PCG64DXSM,
+    SFC64,
+    BitGenerator,
+    Generator,
+    Philox,
+    RandomState,
+)
 from scipy.stats import rv_discrete
 
 from serving.model.allow_list import COMPILED_MODULES, METHOD_ATTRIBUTES, METHODS, Use
 from serving.model.errors import ModelError, one_line
 from serving.model.imports import import_name
+
+BIT_GENERATORS = {cls.__name__: cls for cls in (MT19937, PCG64, PCG64DXSM, Philox, SFC64)}
 
 # The flag of a dtype that only says how it was made.
 ALIGNED_STRUCT = 0x80
@@ -106,18 +117,24 @@ def distribution_state(distribution: Any, state: Any) -> Any:
 
 
 def _bit_generator(bit_generator: Any) -> Any:
-    # numpy's own function calls any class.
+    # numpy's own function calls any class. In a pickle of numpy 1 there is a name.
+    if type(bit_generator) is str:
+        bit_generator = BIT_GENERATORS.get(bit_generator)
     if isinstance(bit_generator, type) and issubclass(bit_generator, BitGenerator):
         return bit_generator()
     raise ModelError("a random state has no bit generator of numpy")
 
 
-# numpy's own functions call their second argument.
-def _generator(bit_generator: Any) -> Generator:
+# numpy's own functions call their second argument, which numpy 1 writes after a name.
+def _generator(bit_generator: Any, _: Any = None) -> Generator:
+    if type(bit_generator) is str:
+        bit_generator = _bit_generator(bit_generator)
     return Generator(bit_generator)
 
 
-def _random_state(bit_generator: Any) -> RandomState:
+def _random_state(bit_generator: Any, _: Any = None) -> RandomState:
+    if type(bit_generator) is str:
+        bit_generator = _bit_generator(bit_generator)
     return RandomState(bit_generator)
 
 

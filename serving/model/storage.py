@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from serving.model.arrays import Rows
 from serving.model.card import FeatureValue, ModelCard, ReferenceRow
 from serving.model.errors import ModelError, describe_error, one_line
+from serving.model.formats import check_format, decompress
 from serving.model.imports import OWN_FILE
 from serving.model.libraries import (
     check_libraries,
@@ -72,23 +73,23 @@ def load_model(path: Path, sha256: str = "") -> Model:
     """Return the model in `path`, verified before anything in it runs.
 
     The file is read once. The steps are: compare the digest with `sha256`, if given, and with the
-    card; compare the versions of the libraries and the source of own transformers; unpickle with
-    an allow-list; run the self-test. A pickle without a card is loaded with a warning. Raises
-    ModelError.
+    card; compare the versions of the libraries and the source of own transformers; decompress up
+    to a limit; unpickle with an allow-list; run the self-test. A pickle without a card is loaded
+    with a warning. Raises ModelError.
     """
     try:
         model_bytes = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}; `python train.py` writes one") from error
     digest = hashlib.sha256(model_bytes).hexdigest()
-    if sha256 and digest != sha256.lower():
-        raise ModelError(
-            f"{path}: SHA-256 mismatch: the file has {digest}, MODEL_SHA256 is {sha256}"
-        )
 
     try:
+        check_format(model_bytes)
+        if sha256 and digest != sha256.lower():
+            raise ModelError(f"SHA-256 mismatch: the file has {digest}, MODEL_SHA256 is {sha256}")
+
         card = _load_card(path.with_suffix(".json"), digest)
-        estimator = restricted_loads(model_bytes).value
+        estimator = restricted_loads(decompress(model_bytes)).value
         check_is_fitted(estimator)
         model = Model(estimator, digest, card)
         model.self_test()

@@ -19,8 +19,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from serving.model.allow_list import Use
 from serving.model.errors import ModelError
-from serving.model.imports import import_name
-from serving.model.libraries import check_scikit_learn
+from serving.model.imports import current_module, import_name
+from serving.model.libraries import check_scikit_learn, check_written_version
 from serving.model.rebuilding import REPLACEMENTS, check_dtype, check_state, distribution_state
 
 # The last arguments of numpy.dtype in a pickle: not aligned, and a new one.
@@ -38,21 +38,41 @@ class Unpickled:
 def restricted_loads(model_bytes: bytes) -> Unpickled:
     """Return the object in `model_bytes`, an uncompressed pickle by joblib.
 
-    Raises ModelError for what is not allowed and for an estimator of another scikit-learn, and any
-    other exception for a broken pickle.
+    Raises ModelError for what is not allowed, for a file that is cut off, and for an estimator of
+    another scikit-learn, which goes before everything else; any other exception for a broken
+    pickle.
     """
     if model_bytes[:1] != b"\x80":
         raise pickle.UnpicklingError("not an uncompressed pickle")
 
+    file = _File(model_bytes)
     names = _ImportedNames()
     with warnings.catch_warnings():
         warnings.simplefilter("error", InconsistentVersionWarning)
         try:
-            value = _RestrictedUnpickler(io.BytesIO(model_bytes), names).load()
+            value = _RestrictedUnpickler(file, names).load()
         except InconsistentVersionWarning as warning:
             check_scikit_learn(warning.original_sklearn_version)
             raise
+        except Exception as error:
+            check_written_version(model_bytes)
+            if file.is_exhausted and not isinstance(error, ModelError):
+                raise ModelError("it is cut off or damaged: copy or train it again") from error
+            raise
     return Unpickled(value, frozenset(names.modules))
+
+
+class _File(io.BytesIO):
+    """A file that remembers whether more was read than it has."""
+
+    is_exhausted = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes."""
+        content = super().read(size)
+        if size is not None and len(content) < size:
+            self.is_exhausted = True
+        return content
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,7 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
 
     def find_class(self, module: str, name: str) -> Any:
         """Import a name on the allow-list. Raises ModelError for any other name."""
+        module = current_module(module, name)
         if (module, name) in _REPLACEMENTS:
             value, use = _REPLACEMENTS[module, name]
         else:

@@ -114,21 +114,10 @@ def list_classes(model: Model) -> list[PredictionValue]:
 def uncounted_reason(model: Model) -> str:
     """Return why the predictions of a model, and feedback on them, are not counted, or ""."""
     card = model.card
-    if has_several_outputs(model):
+    if model.has_several_outputs:
         return "the model has several outputs"
     if list_classes(model) or (card and card.prediction):
         return ""
     if card and card.task == "outlier_detector":
         return "the model detects outliers and predicts neither a class nor a number"
     return "the model has no classes, and no model card with the distribution of its predictions"
-
-
-def has_several_outputs(model: Model) -> bool:
-    """Return whether the model predicts a list for each row."""
-    if model.card:
-        return any(isinstance(row.prediction, list) for row in model.card.reference)
-
-    try:
-        return model.predict(np.zeros((1, model.n_features))).ndim > 1
-    except Exception:  # a model that cannot score zeros may score other rows
-        return False

@@ -126,7 +126,8 @@ def test_allowed_names_can_be_imported():
 def test_truncated_file_is_rejected(tmp_path, length):
     """A file that was cut off anywhere is rejected."""
     (tmp_path / "model.pkl").write_bytes(MODEL_BYTES[:length])
-    with pytest.raises(ModelError, match="cannot be loaded as a model"):
+    message = "it is cut off or damaged: copy or train it again" if length else "it is empty"
+    with pytest.raises(ModelError, match=message):
         load_model(tmp_path / "model.pkl")
 
 

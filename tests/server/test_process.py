@@ -6,7 +6,6 @@ import runpy
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import joblib
 import pytest
@@ -27,7 +26,7 @@ from helpers import (
     half_sent,
     wait_until,
 )
-from serving.config import SAGEMAKER_MODEL_PATH, Settings
+from serving.config import Settings
 
 
 def rewrite(content):
@@ -41,11 +40,11 @@ BAD_MODELS = {
     ),
     "cut off": (
         rewrite((MODEL_FILE).read_bytes()[:500]),
-        "cannot be loaded as a model: ",
+        "it is cut off or damaged: copy or train it again",
     ),
     "text": (
         rewrite(b"hello"),
-        "cannot be loaded as a model: UnpicklingError: not an uncompressed pickle",
+        "it is not a pickle: write it with `joblib.dump(estimator, path)`",
     ),
     "a list": (
         lambda path, marker: joblib.dump([1], path),
@@ -153,12 +152,6 @@ def test_metrics_port_is_not_the_public_port(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with pytest.raises(SystemExit, match="METRICS_PORT: 8080 is the public port already"):
         runpy.run_path(str(tmp_path / "serve"))
-
-
-def test_sagemaker_model_precedes_default(monkeypatch):
-    """The model that SageMaker unpacks goes before the one in the image."""
-    monkeypatch.setattr(Path, "exists", lambda path: path == SAGEMAKER_MODEL_PATH)
-    assert Settings.from_env({}).model_path == Path("/opt/ml/model/model.pkl")
 
 
 def assert_refuses(cwd, command, begins, contains, **names):
