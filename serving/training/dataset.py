@@ -81,9 +81,10 @@ class TrainingData:
             check_lengths(self.rows, self.y)
 
     def _describe(self, column: Column) -> FeatureInfo:
-        return describe_feature(
-            column, self.dataset.types.get(column.name), self.dataset.nullable.get(column.name)
-        )
+        feature_type = self.dataset.types.get(column.name)
+        if self.input_kind == "texts":
+            feature_type = "text"  # however few different ones there are
+        return describe_feature(column, feature_type, self.dataset.nullable.get(column.name))
 
     def label(self, value: PredictionValue) -> str:
         """Return the name of a class."""

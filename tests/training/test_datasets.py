@@ -218,6 +218,12 @@ def test_data_that_cannot_be_served_are_refused(data, message):
         TrainingData(Dataset(data))
 
 
+def test_few_texts_are_texts():
+    """A list of texts is no category, however few different ones there are."""
+    data = TrainingData(Dataset(["yes", "no"] * 5))
+    assert [(feature.name, feature.type) for feature in data.features] == [("text", "text")]
+
+
 def test_sparse_matrix_is_refused():
     """A sparse matrix comes from a step that belongs into the pipeline."""
     text = datasets.make_multilabel_classification(n_samples=10, sparse=True)[0]
