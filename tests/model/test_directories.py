@@ -135,7 +135,12 @@ def test_process_ends_in_one_line(tmp_path, command):
     shutil.copy(MODEL_FILE, tmp_path / "iris.pkl")
     variables = environment(MODEL_PATH="", AZUREML_MODEL_DIR=str(tmp_path))
     process = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=variables, capture_output=True, text=True
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert process.returncode == 1
     [line] = process.stderr.splitlines()

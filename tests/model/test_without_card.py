@@ -94,6 +94,7 @@ def test_process_ends_in_one_line(tmp_path):
         env=environment(MODEL_PATH=str(path)),
         capture_output=True,
         text=True,
+        timeout=60,
     )
     assert process.returncode == 1
     [line] = process.stderr.splitlines()
