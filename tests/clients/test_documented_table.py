@@ -9,6 +9,5 @@ TABLE_ROW = re.compile(r"^\| (.+) \| (.+) \| (.+) \| (yes|no) \|$", re.MULTILINE
 
 def test_documented_table_matches_results(results):
     """Each row of the table was tried with this result, and each result has a row."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    rows = TABLE_ROW.findall("\n".join(page.read_text() for page in pages))
+    rows = TABLE_ROW.findall((ROOT / "docs/api.md").read_text())
     assert sorted(rows) == sorted(set(results))
