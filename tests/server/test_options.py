@@ -11,7 +11,15 @@ from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from connections import ONE, RawConnection, exchange, gunicorn_with
-from helpers import EXAMPLE_REQUEST, EXAMPLE_RESPONSE, JSON, ROOT, environment, free_port
+from helpers import (
+    EXAMPLE_REQUEST,
+    EXAMPLE_RESPONSE,
+    JSON,
+    MODEL_FILE,
+    ROOT,
+    environment,
+    free_port,
+)
 
 REFUSED = [
     (["--certfile", "README.md", "--keyfile", "README.md"], {}, "certfile: not by this worker"),
@@ -93,7 +101,7 @@ def test_unix_socket_is_served(tmp_path):
 def test_other_directory_is_no_obstacle(serve, tmp_path):
     """Gunicorn may be started in another directory, with --config."""
     command = gunicorn_with(config=ROOT / "gunicorn.conf.py", chdir=ROOT)
-    service = serve(tmp_path, command)
+    service = serve(tmp_path, command, MODEL_PATH=str(MODEL_FILE))
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
