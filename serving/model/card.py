@@ -14,6 +14,15 @@ FeatureType = Literal["number", "integer", "boolean", "category", "text"]
 # What the estimator is asked with: an array, a list of texts, or a DataFrame of a library.
 InputKind = Literal["array", "texts", "pandas", "polars"]
 
+# The metrics of a card, as people write them.
+METRIC_NAMES = {
+    "accuracy": "accuracy",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "r2": "R2",
+    "mae": "mean absolute error",
+}
+
 # Far below any difference that matters, far above the rounding of another BLAS or processor.
 RELATIVE_TOLERANCE = 1e-6
 ABSOLUTE_TOLERANCE = 1e-9

@@ -4,8 +4,8 @@ from typing import Any
 
 from serving.model.card import ModelCard
 
-# The first that a card has is compared, with its name in a message. More is better.
-MAIN_METRICS = {"accuracy": "accuracy", "r2": "R2"}
+# The first that a card has is compared. More is better.
+MAIN_METRICS = ("accuracy", "r2")
 
 # Amazon's names of the metrics of a card.
 AMAZON_METRICS = {"accuracy": "accuracy", "roc_auc": "auc", "r2": "r2", "mae": "mae"}

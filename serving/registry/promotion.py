@@ -4,7 +4,7 @@ import sys
 
 from mlflow import MlflowClient
 
-from serving.model.card import ModelCard, values_match
+from serving.model.card import METRIC_NAMES, ModelCard, values_match
 from serving.registry.metrics import MAIN_METRICS, find_main_metric
 from serving.registry.model_files import RegistryError
 from serving.registry.versions import DownloadedVersion, download_version
@@ -36,10 +36,10 @@ def refusal_reason(card: ModelCard, champion: ModelCard) -> str | None:
     champion_scores = champion.metrics.get("held_out", {})
     metric = find_main_metric(scores)
     if metric is None or find_main_metric(champion_scores) is None:
-        names = " or ".join(MAIN_METRICS.values())
+        names = " or ".join(METRIC_NAMES[main_metric] for main_metric in MAIN_METRICS)
         return f"one of the two versions has no held-out {names}"
 
-    name = MAIN_METRICS[metric]
+    name = METRIC_NAMES[metric]
     if metric not in champion_scores:
         return f"the current version has no held-out {name}"
     held_out_rows = card.data.get("held_out_sha256")

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from serving.model.card import ModelCard
+from serving.model.card import METRIC_NAMES, ModelCard
 from serving.model.errors import ModelError
 from serving.model.storage import write_files_atomically
-from serving.registry.metrics import MAIN_METRICS, find_main_metric, list_numbers
+from serving.registry.metrics import find_main_metric, list_numbers
 from serving.registry.mlflow_model import log_model
 from serving.registry.model_files import ModelFiles, RegistryError, read_model_files
 from serving.registry.pyfunc import ARTIFACT_DIR
@@ -138,7 +138,7 @@ def _format_scores(metrics: dict[str, float]) -> str:
         return f"{'-':8}  {'-':8}  {'-':7}"
 
     folds = _of_group(metrics, "cross_validation").get(metric, np.nan)
-    return f"{MAIN_METRICS[metric]:8}  {held_out[metric]:<8.4f}  {folds:<7.4f}"
+    return f"{METRIC_NAMES[metric]:8}  {held_out[metric]:<8.4f}  {folds:<7.4f}"
 
 
 def _of_group(metrics: dict[str, float], group: str) -> dict[str, float]:

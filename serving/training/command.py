@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from serving.model.card import ModelCard
+from serving.model.card import METRIC_NAMES, ModelCard
 from serving.model.errors import InvalidInput, ModelError
 from serving.training.dataset import Dataset, TrainingData
-from serving.training.evaluation import METRIC_NAMES, Evaluation
+from serving.training.evaluation import Evaluation
 from serving.training.features import DataError
 from serving.training.report import print_report
 from serving.training.training import train_model, write_model

@@ -25,13 +25,6 @@ HELD_OUT_SHARE = 0.2
 
 # The metric that decides whether a model is written and promoted, by task. More is better.
 MAIN_METRICS = {"classifier": "accuracy", "regressor": "r2"}
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "r2": "R2",
-    "mae": "mean absolute error",
-}
 
 
 @dataclass(frozen=True)

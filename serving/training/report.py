@@ -1,7 +1,7 @@
 """The report of a training on the terminal."""
 
+from serving.model.card import METRIC_NAMES
 from serving.model.storage import describe_estimator
-from serving.training.evaluation import METRIC_NAMES
 from serving.training.training import TrainedModel
 
 MAX_PRINTED_CLASSES = 20

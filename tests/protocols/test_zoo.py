@@ -1,29 +1,21 @@
 """Thirty-eight models: each answers on every way in as its estimator does."""
 
-import warnings
-
 import msgspec
 import numpy as np
 import pytest
 
 from app import create_app
 from helpers import JSON, in_process
-from serving.training.training import train_model, write_model
 from zoo import ZOO
+from zoo_models import zoo_model
 
 N_ROWS = 3
 
 
-@pytest.fixture(scope="module", params=ZOO)
-def trained(request, tmp_path_factory):
+@pytest.fixture(params=ZOO)
+def trained(request):
     """Return a trained model, and the path of its file."""
-    load_data, build = ZOO[request.param]
-    path = tmp_path_factory.mktemp("zoo") / "model.pkl"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whether a fit converges is no matter here
-        model = train_model("m", load_data(), build)
-        write_model(path, model)
-    return model, path
+    return zoo_model(request.param)
 
 
 def tensors_of(model, rows):
@@ -47,8 +39,8 @@ def requests_of(model, rows):
     return {
         "own API": ("/predict", {"features": rows}),
         "own API, by name": ("/predict", {"features": records}),
-        "KServe V1": ("/v1/models/m:predict", {"instances": records}),
-        "Open Inference V2": ("/v2/models/m/infer", {"inputs": tensors_of(model, rows)}),
+        "KServe V1": ("/v1/models/zoo:predict", {"instances": records}),
+        "Open Inference V2": ("/v2/models/zoo/infer", {"inputs": tensors_of(model, rows)}),
         "SageMaker": ("/invocations", rows),
         "MLflow": ("/invocations", {"dataframe_split": {"columns": names, "data": rows}}),
         "Azure ML": ("/score", {"data": rows}),
