@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_diabetes, load_iris, load_linnerud
+from sklearn.datasets import load_diabetes, load_linnerud
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
@@ -18,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from serving.training.dataset import Dataset
 from serving.training.training import train_model, write_model
+from training.scripts import iris
 
 MEASUREMENTS = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
 
@@ -30,12 +31,7 @@ TEXTS = {
 
 
 def train_iris() -> Any:
-    iris = Dataset.from_sklearn(load_iris(), source="sklearn.datasets.load_iris")
-    return train_model("iris", iris, build_iris_estimator, coefficient_decimals=9)
-
-
-def build_iris_estimator() -> LogisticRegression:
-    return LogisticRegression(max_iter=200, solver="newton-cholesky", tol=1e-10)
+    return train_model("iris", iris.load_data(), iris.build_estimator, coefficient_decimals=9)
 
 
 def load_penguins() -> Any:
