@@ -11,7 +11,7 @@ CONTAINER ?= $(shell for engine in docker podman; do $$engine info >/dev/null 2>
 
 # `make lock UPGRADE=` keeps the versions that are locked already.
 UPGRADE ?= --upgrade
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-strip-extras --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
 # Whatever loads the model needs what its estimator needs.
 LOCK_SERVING = $(LOCK) pyproject.toml --group model
@@ -121,7 +121,7 @@ lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
 	$(LOCK) --output-file requirements/clients.txt --group clients
 	$(LOCK_SERVING) --output-file requirements/registry.txt --group registry --constraints requirements.txt
 	$(LOCK_SERVING) --output-file requirements/registry-dev.txt --group registry --group registry-dev \
-		--constraints requirements/registry.txt --constraints requirements/dev.txt
+		--constraints requirements/registry.txt
 	$(LOCK_SERVING) --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
 	$(LOCK_SERVING) --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 

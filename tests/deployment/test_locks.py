@@ -1,6 +1,7 @@
 """The locks hold what pyproject.toml declares, with hashes, and agree with each other."""
 
 import re
+from importlib.metadata import distribution
 
 from helpers import ROOT
 from manifests import MAKEFILE, PROJECT
@@ -19,7 +20,7 @@ def pinned_versions(name):
     """Return the version of each package in a lock; each must have a hash."""
     versions = {}
     for requirement in re.split(r"\n(?=[a-z0-9])", read_lock(name)):
-        if match := re.match(r"([a-z0-9-]+)==([^ ;\\]+)", requirement):
+        if match := re.match(r"([a-z0-9-]+)(?:\[.+?\])?==([^ ;\\]+)", requirement):
             assert re.search(r"--hash=sha256:[0-9a-f]{64}", requirement), requirement
             versions[match[1]] = match[2]
 
@@ -55,6 +56,20 @@ def test_locks_agree_on_versions():
     assert serving <= batch.items() <= pinned_versions("bench.txt").items()
     # `make test-batch` installs both.
     assert all(development.get(name, version) == version for name, version in batch.items())
+
+
+def test_locks_name_extras():
+    """What a package requires with an extra is locked with it.
+
+    pip looks for the newest version of `coverage[toml]` if the lock has `coverage` only, and stops
+    at its missing hash.
+    """
+    lock = read_lock("dev.txt")
+    for name in pinned_versions("dev.txt").keys() & package_names(GROUPS["dev"]):
+        for requirement in distribution(name).requires or ():
+            if match := re.match(r"[a-z0-9-]+\[[a-z]+\]", requirement):
+                assert "extra ==" in requirement or f"\n{match[0]}==" in lock, requirement
+    assert "--no-strip-extras" in MAKEFILE  # for the locks that are not installed here
 
 
 def test_locks_name_no_index():
