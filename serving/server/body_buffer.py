@@ -9,11 +9,6 @@ class BufferBudget:
     def __init__(self) -> None:
         self.used_bytes = 0
 
-    @property
-    def is_exceeded(self) -> bool:
-        """Whether the connections hold more than the worker allows."""
-        return self.used_bytes > MAX_BUFFERED_BYTES
-
 
 class BodyBuffer:
     """The request body of one connection: that is being read, or whose response is computed."""

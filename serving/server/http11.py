@@ -66,7 +66,6 @@ class Connection(asyncio.BufferedProtocol):
         """Read requests, and answer those that are complete."""
         if self.reader.is_finished:
             return
-        self.last_progress = time.monotonic()
         self.unread += self.worker.receive_buffer[:n_bytes]
         self.read_next()
 
@@ -101,7 +100,9 @@ class Connection(asyncio.BufferedProtocol):
                     break
 
         self.unread = data[position:]
-        if environ is not None:
+        if environ is None:
+            self.last_progress = time.monotonic()
+        else:
             reader.forget_request()
             self.protocol = environ["SERVER_PROTOCOL"]
             self.worker.dispatch(self, environ)

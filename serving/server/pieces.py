@@ -24,7 +24,13 @@ class PieceCutter:
 
     def end_of_piece(self, data: bytes, start: int, max_bytes: int) -> int:
         """Return the end of the first empty line after `start`, of the data, or of `max_bytes`."""
-        end = self.end_of_empty_line(data, start)
+        end = 0
+        if self.tail:
+            end = self.end_in_overlap(data, start)
+        if not end:
+            found = data.find(EMPTY_LINE, start)
+            if found >= 0:
+                end = found + len(EMPTY_LINE)
         if 0 < end <= start + max_bytes:
             self.tail = b""
             return end
@@ -33,18 +39,13 @@ class PieceCutter:
         self.tail = (self.tail + data[max(start, end - 3) : end])[-3:]
         return end
 
-    def end_of_empty_line(self, data: bytes, start: int) -> int:
-        """Return the end of the first empty line after `start`, or 0."""
-        if self.tail:
-            overlap = self.tail + data[start : start + 3]
-            found = overlap.find(EMPTY_LINE)
-            if found >= 0:
-                return start + found + len(EMPTY_LINE) - len(self.tail)
-
-        found = data.find(EMPTY_LINE, start)
+    def end_in_overlap(self, data: bytes, start: int) -> int:
+        """Return the end of an empty line that begins before `start`, or 0."""
+        overlap = self.tail + data[start : start + 3]
+        found = overlap.find(EMPTY_LINE)
         if found < 0:
             return 0
-        return found + len(EMPTY_LINE)
+        return start + found + len(EMPTY_LINE) - len(self.tail)
 
 
 def is_method_incomplete(data: bytes, start: int) -> bool:

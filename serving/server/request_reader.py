@@ -10,7 +10,7 @@ from typing import Any
 
 import httptools
 
-from serving.server.body_buffer import BodyBuffer
+from serving.server.body_buffer import MAX_BUFFERED_BYTES, BodyBuffer
 from serving.server.environ import Environ, cgi_variable_name, connection_variables
 from serving.server.parser import head_without_upgrade, new_parser
 from serving.server.pieces import (
@@ -84,15 +84,17 @@ class RequestReader:
             if not has_method and is_method_incomplete(data, start):
                 return start
 
+        if self.state is READING_CHUNKS:
+            return self.read_chunks(data, start)
+
+        end = start
+        if self.state is not READING_BODY:
+            end = self.read_head(data, start)
         if self.state is READING_BODY:
+            start = end
             end = min(len(data), start + self.remaining_bytes)
             self.remaining_bytes -= end - start
             self.feed(data, start, end)
-        elif self.state is READING_CHUNKS:
-            end = self.cutter.end_of_piece(data, start, MAX_PIECE_BYTES)
-            self.read_chunks(data, start, end)
-        else:
-            end = self.read_head(data, start)
         return end
 
     def read_head(self, data: bytes, start: int) -> int:
@@ -107,8 +109,9 @@ class RequestReader:
         self.feed(data, start, end)
         return end
 
-    def read_chunks(self, data: bytes, start: int, end: int) -> None:
+    def read_chunks(self, data: bytes, start: int) -> int:
         """Read a piece of a chunked body, whose framing and trailers must not be endless."""
+        end = self.cutter.end_of_piece(data, start, MAX_PIECE_BYTES)
         body_bytes_before = self.body_bytes
         self.feed(data, start, end)
 
@@ -119,6 +122,7 @@ class RequestReader:
                 "431 Request Header Fields Too Large",
                 f"Expected at most {MAX_HEADER_BYTES} bytes of chunk extensions and trailers",
             )
+        return end
 
     def feed(self, data: bytes, start: int, end: int) -> None:
         """Pass a piece to the parser."""
@@ -198,7 +202,6 @@ class RequestReader:
             return
 
         self.head_bytes = 0
-        self.cutter.reset()
         self.body_bytes = 0
         environ = self.environ
         version = self.parser.get_http_version()
@@ -232,7 +235,7 @@ class RequestReader:
         """Add a part of the body, if the worker has memory for it."""
         self.body_bytes += len(data)
         self.body_buffer.append(data)
-        if self.worker.buffer_budget.is_exceeded:
+        if self.body_buffer.budget.used_bytes > MAX_BUFFERED_BYTES:
             self.worker.refuse_body(self.connection)
             if self.is_finished:
                 raise ConnectionRejected
