@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
+from flask_cors import CORS
 from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
@@ -31,6 +32,8 @@ from serving.monitoring.telemetry import Telemetry
 from serving.protocols import PROTOCOLS
 
 log = logging.getLogger(__name__)
+
+PREFLIGHT_SECONDS = 600  # for which a browser need not ask again whether a page may call
 
 
 def create_app(
@@ -57,9 +60,23 @@ def create_app(
     app.before_request(service.telemetry.start_request)
     app.before_request(authorize)
     app.after_request(service.telemetry.finish_request)
+    if settings.cors_origins:
+        allow_origins(app, settings.cors_origins)
     app.register_error_handler(HTTPException, handle_http_exception)
     app.register_error_handler(InvalidInput, handle_invalid_input)
     return app
+
+
+def allow_origins(app: Flask, origins: tuple[str, ...]) -> None:
+    """Let the web pages of these origins call every route, with a key but without cookies."""
+    CORS(
+        app,
+        origins=list(origins),
+        methods=["GET", "POST"],
+        expose_headers=["X-Model-Version", "X-Request-ID", "Inference-Header-Content-Length"],
+        send_wildcard=True,
+        max_age=PREFLIGHT_SECONDS,
+    )
 
 
 def register_routes(app: Flask, settings: Settings) -> None:

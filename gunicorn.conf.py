@@ -1,5 +1,6 @@
 """The worker processes and their limits, for `gunicorn app:app`: each setting has its reason."""
 
+import atexit
 import gc
 import itertools
 import os
@@ -31,6 +32,7 @@ from gunicorn.glogging import Logger  # noqa: E402
 from serving.api.service import service_of  # noqa: E402
 from serving.model.errors import ModelError  # noqa: E402
 from serving.monitoring.request_log import logging_config  # noqa: E402
+from serving.server.sockets import all_interfaces  # noqa: E402
 
 wsgi_app = "app:app"
 
@@ -49,13 +51,13 @@ sys.excepthook = print_startup_error
 public_port = settings.aip_http_port or settings.port
 if Path(sys.argv[0]).name == "serve":  # the command with which SageMaker starts the image
     public_port = settings.sagemaker_bind_to_port
-bind = [f"0.0.0.0:{public_port}"]
+bind = [f"{all_interfaces()}:{public_port}"]
 if public_port != settings.port:
     bind.append(f"127.0.0.1:{settings.port}")  # the HEALTHCHECK of the image asks PORT
 if settings.metrics_port == public_port:
     sys.exit(f"METRICS_PORT: {public_port} is the public port already")
 if settings.metrics_port:
-    bind.append(f"0.0.0.0:{settings.metrics_port}")
+    bind.append(f"{all_interfaces()}:{settings.metrics_port}")
 
 # Not one for each core by default: in a container Python counts the cores of the node.
 workers = settings.web_concurrency
@@ -113,7 +115,7 @@ def on_starting(server: Any) -> None:
     ports = [address[1] for address in server.cfg.address if isinstance(address, tuple)]
     if settings.metrics_port and settings.metrics_port not in ports:
         port = settings.metrics_port
-        sys.exit(f"METRICS_PORT: --bind replaces it; add --bind 0.0.0.0:{port}")
+        sys.exit(f"METRICS_PORT: --bind replaces it; add --bind {all_interfaces()}:{port}")
 
 
 def when_ready(_: Any) -> None:
@@ -133,6 +135,19 @@ def post_fork(server: Any, worker: Any) -> None:
     service = service_of(server.app.wsgi())
     service.telemetry.attach(worker.slot)
     worker.probe_paths = service.probe_paths  # of the default worker class
+
+
+def worker_exit(_: Any, __: Any) -> None:
+    """End the process of a worker that has finished, without the end of its interpreter.
+
+    That writes to nearly every object, so that each worker would copy the memory that the workers
+    share, at the moment at which all of them end.
+    """
+    if getattr(sys.exception(), "code", None) != 0:
+        return  # it has failed: the interpreter says why
+    atexit._run_exitfuncs()  # closes the log, and calls what the application has registered
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def on_reload(server: Any) -> None:

@@ -1,5 +1,6 @@
 """A server on one core, and wrk on another: requests per second, latencies, memory."""
 
+import contextlib
 import os
 import re
 import signal
@@ -7,7 +8,6 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ class Load:
     p99: float
 
 
-@contextmanager
+@contextlib.contextmanager
 def serve(command, env, cwd=ROOT, path="/predict", body=peers.OURS):
     """Serve on one core; yield the process, and the seconds until the first response."""
     with tempfile.TemporaryFile() as log:
@@ -52,7 +52,8 @@ def serve(command, env, cwd=ROOT, path="/predict", body=peers.OURS):
                 time.sleep(0.02)
             yield process, time.perf_counter() - started_at
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:

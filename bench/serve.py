@@ -1,11 +1,13 @@
 """Measure requests per second, beside other servers of the same model.
 
 `--self` measures the parts of this service, `--servers` the same application under other servers,
-`--soak` memory and metric series over many requests. Needs wrk (Debian's package) and two cores:
+`--soak` memory and metric series over many requests, `--stopping` memory at rest and while all
+workers end. Needs wrk (Debian's package) and two cores:
 the server has one to itself, wrk the other.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -197,6 +199,31 @@ def soak(n_requests):
             run_wrk(30, script=mixed_requests(), allow_errors=True)
 
 
+def measure_stopping(rounds):
+    """Print the memory of the service at rest, and the most that it has while its workers end."""
+    for workers in (2, 4, 8):
+        resting = []
+        ending = []
+        for _ in range(rounds):
+            with serve(*gunicorn("app:app", workers=workers)) as (process, _):
+                run_wrk(1)
+                resting.append(memory_bytes(process))
+                process.terminate()
+                ending.append(most_memory_until_end(process))
+        rest = statistics.median(resting) / 1e6
+        most = statistics.median(ending) / 1e6
+        print(f"{workers} workers: {rest:.0f} MB at rest, at most {most:.0f} MB while they end")
+
+
+def most_memory_until_end(process):
+    """Return the largest memory of a process and its children until it ends."""
+    most = 0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, TypeError):  # one of them has ended
+            most = max(most, memory_bytes(process))
+    return most
+
+
 def sum_samples(samples, prefix):
     """Return the sum of the samples whose line starts with `prefix`."""
     return sum(float(line.split()[-1]) for line in samples if line.startswith(prefix))
@@ -214,6 +241,9 @@ def main():
         "--servers", action="store_true", help="measure other servers of the same application"
     )
     mode.add_argument("--soak", type=int, metavar="REQUESTS", nargs="?", const=1_000_000)
+    mode.add_argument(
+        "--stopping", action="store_true", help="measure the memory while the workers end"
+    )
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -225,6 +255,8 @@ def main():
         compare_variants({"this worker": OURS} | SERVERS, options.seconds, options.rounds)
     elif options.soak:
         soak(options.soak)
+    elif options.stopping:
+        measure_stopping(options.rounds)
     else:
         compare_peers(options.seconds, options.rounds)
 

@@ -59,6 +59,17 @@ def _api_keys(name: str, text: str) -> tuple[str, ...]:
     return keys
 
 
+def _origins(name: str, text: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip() for origin in text.split(",") if origin.strip())
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(r"https?://[A-Za-z0-9.:-]+", origin):
+            expected = "origins such as https://example.com, separated by commas, or *"
+            raise ConfigurationError(f"{name}: expected {expected}, got {origin!r}")
+    if not origins or ("*" in origins and len(origins) > 1):
+        raise ConfigurationError(f"{name}: expected origins or *, got {text!r}")
+    return origins
+
+
 def _route(name: str, text: str) -> str:
     if not re.fullmatch("/[A-Za-z0-9/._:~-]*", text):
         raise ConfigurationError(f"{name}: expected a path, got {text!r}")
@@ -129,6 +140,13 @@ class Settings:
         metadata=_setting(
             _api_keys,
             "Accepted keys, separated by commas; a client sends `Authorization: Bearer KEY`",
+        ),
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(),
+        metadata=_setting(
+            _origins,
+            "Origins of web pages that may call the service, separated by commas, or `*`",
         ),
     )
     metrics_port: int | None = field(

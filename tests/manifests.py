@@ -51,7 +51,7 @@ def service_settings():
 def gunicorn_port():
     """Return the port that gunicorn listens on by default."""
     [bind] = gunicorn_settings()["bind"]
-    return int(bind.partition(":")[2])
+    return int(bind.rpartition(":")[2])
 
 
 def documents(path):

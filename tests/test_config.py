@@ -55,6 +55,15 @@ def test_api_keys_need_a_key():
         Settings.from_env({"API_KEYS": " , "})
 
 
+@pytest.mark.parametrize(
+    "text", ["shop.example", "https://shop.example/", "https://*.example", "*,https://a", ","]
+)
+def test_cors_origins_are_origins(text):
+    """What a browser never sends as Origin, or a library takes for a pattern, is refused."""
+    with pytest.raises(ConfigurationError, match="CORS_ORIGINS: expected origins"):
+        Settings.from_env({"CORS_ORIGINS": text})
+
+
 @pytest.mark.parametrize("name", ["PORT", "AIP_HTTP_PORT"])
 def test_metrics_port_is_its_own(name):
     """The port of the metrics cannot be the port of the predictions."""

@@ -13,7 +13,7 @@ from serving.monitoring.request_log import Request, current_request
 def authorize() -> None:
     """Accept the current request, or raise Unauthorized or NotFound.
 
-    Probes need no key, nor do the admin routes on METRICS_PORT.
+    Probes need no key, nor do the admin routes on METRICS_PORT and the preflights of browsers.
     """
     service = current_service()
     request = current_request()
@@ -28,6 +28,9 @@ def authorize() -> None:
             return
 
     if not service.settings.api_keys:
+        return
+    # A browser asks without the key whether a page of this origin may send it.
+    if service.settings.cors_origins and request.method == "OPTIONS":
         return
     rule = request.url_rule
     if rule and rule.rule in service.probe_paths and request.method != "POST":

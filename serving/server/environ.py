@@ -33,9 +33,14 @@ def connection_variables(transport: Any) -> Environ:
 
     client_host = ""
     if client_address:
-        client_host = client_address[0]
+        client_host = without_ipv6_prefix(client_address[0])
     return {
-        "SERVER_NAME": server_address[0],
+        "SERVER_NAME": without_ipv6_prefix(server_address[0]),
         "SERVER_PORT": str(server_address[1]),
         "REMOTE_ADDR": client_host,
     }
+
+
+def without_ipv6_prefix(address: str) -> str:
+    """Return an IPv4 address as such where a socket for both gives it as an IPv6 address."""
+    return address.removeprefix("::ffff:")

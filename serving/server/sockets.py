@@ -2,9 +2,23 @@
 
 import fcntl
 import resource
+import socket
 import sys
 import termios
 from typing import Any
+
+
+def all_interfaces() -> str:
+    """Return the address to listen on for IPv6 and IPv4, or for IPv4 where there is no IPv6."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::", 0))
+            is_ipv6_only = probe.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    except OSError:
+        return "0.0.0.0"  # noqa: S104 - as in a container
+    if is_ipv6_only:  # by the system's setting net.ipv6.bindv6only
+        return "0.0.0.0"  # noqa: S104
+    return "[::]"
 
 
 def unacknowledged_bytes(transport: Any) -> int:

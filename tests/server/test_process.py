@@ -22,11 +22,14 @@ from helpers import (
     Client,
     Service,
     environment,
+    free_port,
     gunicorn,
     half_sent,
+    over_http,
     wait_until,
 )
 from serving.config import Settings
+from serving.server.sockets import all_interfaces
 
 
 def rewrite(content):
@@ -125,13 +128,13 @@ def test_other_scikit_learn_ends_process(checkout):
 @pytest.mark.parametrize(
     ("program", "names", "bind"),
     [
-        ("gunicorn", {}, ["0.0.0.0:5000"]),
-        ("gunicorn", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["0.0.0.0:5000"]),
-        ("gunicorn", {"AIP_HTTP_PORT": "8080"}, ["0.0.0.0:8080", "127.0.0.1:5000"]),
-        ("gunicorn", {"AIP_HTTP_PORT": "5000"}, ["0.0.0.0:5000"]),
-        ("serve", {}, ["0.0.0.0:8080", "127.0.0.1:5000"]),
-        ("serve", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["0.0.0.0:9090", "127.0.0.1:5000"]),
-        ("serve", {"PORT": "8080", "METRICS_PORT": "9000"}, ["0.0.0.0:8080", "0.0.0.0:9000"]),
+        ("gunicorn", {}, ["[::]:5000"]),
+        ("gunicorn", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["[::]:5000"]),
+        ("gunicorn", {"AIP_HTTP_PORT": "8080"}, ["[::]:8080", "127.0.0.1:5000"]),
+        ("gunicorn", {"AIP_HTTP_PORT": "5000"}, ["[::]:5000"]),
+        ("serve", {}, ["[::]:8080", "127.0.0.1:5000"]),
+        ("serve", {"SAGEMAKER_BIND_TO_PORT": "9090"}, ["[::]:9090", "127.0.0.1:5000"]),
+        ("serve", {"PORT": "8080", "METRICS_PORT": "9000"}, ["[::]:8080", "[::]:9000"]),
     ],
 )
 def test_ports_follow_platforms(monkeypatch, tmp_path, program, names, bind):
@@ -142,7 +145,35 @@ def test_ports_follow_platforms(monkeypatch, tmp_path, program, names, bind):
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # gunicorn.conf.py sets its own
+    bind = [address.replace("[::]", all_interfaces()) for address in bind]
     assert runpy.run_path(str(tmp_path / program))["bind"] == bind
+
+
+@pytest.mark.skipif(all_interfaces() != "[::]", reason="no IPv6 here")
+def test_service_listens_on_ipv6_and_ipv4(serve):
+    """Both ports are open to both protocols, and an IPv4 client has an IPv4 address."""
+    metrics_port = free_port()
+    service = serve(METRICS_PORT=metrics_port, WEB_CONCURRENCY="1")
+    port = service.address.rpartition(":")[2]
+    for host in ("127.0.0.1", "[::1]"):
+        answer = over_http(f"{host}:{port}", "POST", "/predict", EXAMPLE_REQUEST, JSON)
+        assert (answer.status, answer.body) == (200, EXAMPLE_RESPONSE)
+        assert over_http(f"{host}:{metrics_port}", "GET", "/metrics").status == 200
+
+
+def test_service_listens_on_ipv4_alone():
+    """Where a socket for IPv6 takes no IPv4 connection, the service listens on IPv4."""
+    program = "from serving.server.sockets import all_interfaces; print(all_interfaces())"
+    script = f"sysctl -q -w net.ipv6.bindv6only=1 && exec {sys.executable} -c '{program}'"
+    process = subprocess.run(
+        ["unshare", "--net", "--user", "--map-root-user", "sh", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if process.returncode:
+        pytest.skip(process.stderr)
+    assert process.stdout == "0.0.0.0\n"
 
 
 def test_metrics_port_is_not_the_public_port(monkeypatch, tmp_path):

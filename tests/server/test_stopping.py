@@ -1,14 +1,19 @@
 """Signals: a stopping, reloading or replaced worker loses no request."""
 
+import os
 import signal
 from pathlib import Path
 
-from connections import ONE, RawConnection
+import pytest
+
+from connections import ONE, RawConnection, gunicorn_with
 from helpers import (
     EXAMPLE_REQUEST,
     EXAMPLE_RESPONSE,
     JSON,
     Client,
+    Service,
+    environment,
     wait_until,
 )
 
@@ -88,3 +93,36 @@ def test_master_forks_with_one_thread(serve):
     # A thread, such as a BLAS may start, does not survive a fork, but the locks it holds do.
     service = serve()
     assert "\nThreads:\t1\n" in Path(f"/proc/{service.process.pid}/status").read_text()
+
+
+@pytest.mark.parametrize("worker_class", ["serving.server.worker.Worker", "gthread"])
+def test_worker_ends_without_end_of_interpreter(checkout, worker_class):
+    """A worker that stops writes its log and calls what is registered, but frees no object.
+
+    Freeing them would copy the memory that all workers share.
+    """
+    application = checkout / "app.py"
+    application.write_text(
+        application.read_text()
+        + """
+
+class Canary:
+    def __del__(self, write=os.write):
+        write(2, b"object freed\\n")
+
+
+sys.canary = Canary()
+import atexit
+
+atexit.register(lambda: log.warning("registered"))
+"""
+    )
+    env = environment(checkout, WEB_CONCURRENCY="1")
+    service = Service(gunicorn_with(worker_class=worker_class), checkout, env)
+    [worker] = service.workers()
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+    os.kill(worker, signal.SIGTERM)
+    wait_until(lambda: worker not in service.workers())
+    assert service.stop() == 0
+    assert service.log.count('"registered"') == 3  # by two workers and the master
+    assert service.log.count("object freed") == 1  # by the master alone
