@@ -103,7 +103,7 @@ class Service:
             self.log += line
 
     def _port(self) -> str:
-        match = re.search(r"(?:Listening at:|Running on) http://[^ ]+:([0-9]+)", self.log)
+        match = re.search(r"(?:Listening at:|Running on) http://[^ ,]+:([0-9]+)", self.log)
         if match:
             return match[1]
         if self.requested_port != "0":

@@ -87,7 +87,9 @@ def test_request_is_answered_as_in_table(wsgi, kind):
 
 def test_valid_request_is_answered_under_gthread(start_app):
     """With `worker_class = "gthread"` a valid request reaches the application as it does here."""
-    service = start_app("wsgi_app:app", GUNICORN_CMD_ARGS="--worker-class gthread")
+    # On a socket for both protocols gthread calls a client of IPv4 ::ffff:127.0.0.1.
+    arguments = "--worker-class gthread --bind 127.0.0.1:0"
+    service = start_app("wsgi_app:app", GUNICORN_CMD_ARGS=arguments)
     cases = []
     for text, answers, *environ in itertools.chain.from_iterable(TABLE.values()):
         if answers == "200" and text not in DIFFERENT_UNDER_GTHREAD and "/exit" not in text:
