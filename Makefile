@@ -60,6 +60,10 @@ test-crds: need-git .venv/dev $(CRDS) ## Validate the custom resources (needs gi
 test-monitoring: need-prometheus .venv/dev ## Test the alerts and the canary rules (needs prometheus)
 	$(BIN)/pytest tests/deployment/test_alerts.py tests/deployment/test_recorded_series.py tests/deployment/test_prometheus_server.py tests/deployment/test_canary.py
 
+.PHONY: test-proxies
+test-proxies: need-proxies .venv/dev ## Test behind proxies (needs nginx and haproxy)
+	$(BIN)/pytest tests/proxies
+
 .PHONY: test-clients
 test-clients: .venv/dev .venv-clients/clients ## Test with the platforms' own clients and with schemathesis
 	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
@@ -172,7 +176,7 @@ clean: ## Remove the environments and the caches (keeps mlflow.db and mlruns)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a task needs beside Python is checked before anything is installed.
-.PHONY: need-container need-cosign need-git need-overlay need-prometheus need-redis need-wrk
+.PHONY: need-container need-cosign need-git need-overlay need-prometheus need-proxies need-redis need-wrk
 need-container:
 	@test -n '$(CONTAINER)' || { echo 'needs docker or podman with an engine that answers `info`'; exit 2; }
 
@@ -187,6 +191,9 @@ need-overlay:
 
 need-prometheus:
 	$(call need,prometheus promtool,apt-get install prometheus)
+
+need-proxies:
+	$(call need,nginx haproxy,apt-get install nginx-light haproxy)
 
 need-redis:
 	$(call need,redis-server redis-cli,apt-get install redis-server)

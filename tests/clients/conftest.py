@@ -19,7 +19,7 @@ from clients.examples import ROOT
 
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 40
-LISTENING = re.compile("Listening at: http://[0-9.]+:([0-9]+)")
+LISTENING = re.compile("Listening at: http://[^ ,]+:([0-9]+)")
 
 RESULTS = []  # rows of the documented table: protocol, client, what was tried, yes or no
 

@@ -16,6 +16,7 @@ NEEDS = {
     "test-batch": "needs redis-server: apt-get install redis-server",
     "test-crds": "needs git: apt-get install git",
     "test-monitoring": "needs prometheus: apt-get install prometheus",
+    "test-proxies": "needs nginx: apt-get install nginx-light haproxy",
     "test-registry": "needs git: apt-get install git",
     "test-swap": "needs git: apt-get install git",
     "verify": "needs cosign: https://docs.sigstore.dev/cosign/system_config/installation/",

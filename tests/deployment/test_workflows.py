@@ -22,6 +22,7 @@ CI_TASKS = {
     "test-clients",
     "test-crds",
     "test-monitoring",
+    "test-proxies",
     "test-registry",
     "test-swap",
     "verify",
