@@ -137,6 +137,12 @@ def post_fork(server: Any, worker: Any) -> None:
     worker.probe_paths = service.probe_paths  # of the default worker class
 
 
+def post_worker_init(worker: Any) -> None:
+    """Let the event loop of the worker write the log; a worker without one writes each line."""
+    if hasattr(worker, "loop"):
+        service_of(worker.wsgi).telemetry.request_log.attach(worker.loop)
+
+
 def worker_exit(_: Any, __: Any) -> None:
     """End the process of a worker that has finished, without the end of its interpreter.
 

@@ -3,16 +3,22 @@
 import logging
 import random
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import flask
+import msgspec
 from flask import has_request_context, request
 from pythonjsonlogger.msgspec import MsgspecFormatter
+
+from serving.monitoring.log_handler import LineHandler
 
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 TRACEPARENT = re.compile(
     r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 )  # W3C Trace Context
+
+MESSAGE = "%s %s %d in %.3f ms"
 
 log = logging.getLogger(__name__)
 
@@ -38,35 +44,91 @@ def choose_request_id(client_id: str) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def log_request(
-    *,
-    method: str,
-    route: str,
-    status: int,
-    seconds: float,
-    n_rows: int,
-    model_version: str,
-    is_probe: bool,
-) -> None:
-    """Log one line for a request: errors at ERROR, successful probes at DEBUG, others at INFO."""
-    level = logging.INFO
-    if status >= 500:
-        level = logging.ERROR
-    elif is_probe and method != "POST" and status < 400:
-        level = logging.DEBUG
-    if not log.isEnabledFor(level):
-        return
+def ids_of(current: Request) -> dict[str, str]:
+    """Return the id of a request, and the trace id if the caller has sent one."""
+    ids = {"request_id": current.id}
+    traceparent = current.environ.get("HTTP_TRACEPARENT")
+    if traceparent is not None:
+        match = TRACEPARENT.fullmatch(traceparent)
+        if match is not None:
+            ids["trace_id"] = match[1]
+    return ids
 
-    milliseconds = round(seconds * 1000, 3)
-    log_fields = {
-        "method": method,
-        "route": route,
-        "status": status,
-        "ms": milliseconds,
-        "rows": n_rows,
-        "model_version": model_version,
-    }
-    log.log(level, "%s %s %d in %.3f ms", method, route, status, milliseconds, extra=log_fields)
+
+class RequestLog:
+    """Writes a line for each request: errors at ERROR, good probes at DEBUG, others at INFO."""
+
+    def __init__(self) -> None:
+        self.encoder = msgspec.json.Encoder()
+        self.handler: LineHandler | None = None  # the only one that receives the lines
+
+    def attach(self, loop: Any) -> None:
+        """Let an event loop write the log of this process from now on.
+
+        A line goes to the handler without a record, which takes most of the time, unless another
+        handler, filter or formatter than those of `logging_config` would receive the record.
+        """
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, LineHandler):
+                handler.attach(loop)
+                if is_only_receiver(handler):
+                    self.handler = handler
+
+    def write(
+        self,
+        current: Request,
+        *,
+        route: str,
+        status: int,
+        seconds: float,
+        model_version: str,
+        is_probe: bool,
+    ) -> None:
+        """Write the line of a request that has been answered."""
+        method = current.method
+        level = logging.INFO
+        if status >= 500:
+            level = logging.ERROR
+        elif is_probe and method != "POST" and status < 400:
+            level = logging.DEBUG
+        if not log.isEnabledFor(level):
+            return
+
+        milliseconds = round(seconds * 1000, 3)
+        members = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "ms": milliseconds,
+            "rows": current.n_rows,
+            "model_version": model_version,
+        }
+        arguments = (method, route, status, milliseconds)
+        if self.handler is None:
+            log.log(level, MESSAGE, *arguments, extra=members)
+            return
+
+        line = {
+            "level": logging.getLevelName(level),
+            "logger": __name__,
+            "message": MESSAGE % arguments,
+            **members,
+            **ids_of(current),
+            "time": datetime.now(UTC),
+        }
+        self.handler.write_line(self.encoder.encode(line))
+
+
+def is_only_receiver(handler: LineHandler) -> bool:
+    """Return whether the records of this module reach nothing but this handler, as JSON."""
+    logger: logging.Logger | None = log
+    while logger is not None and logger.propagate:
+        if logger.filters or logger.handlers not in ([], [handler]):
+            return False
+        logger = logger.parent
+
+    is_filtered = any(type(found) is not RequestContextFilter for found in handler.filters)
+    return logger is None and not is_filtered and type(handler.formatter) is MsgspecFormatter
 
 
 class RequestContextFilter(logging.Filter):
@@ -79,10 +141,7 @@ class RequestContextFilter(logging.Filter):
 
         current = current_request()
         if current.id:
-            record.request_id = current.id
-            trace = TRACEPARENT.fullmatch(current.headers.get("traceparent", ""))
-            if trace:
-                record.trace_id = trace[1]
+            record.__dict__.update(ids_of(current))
         return True
 
 
@@ -94,7 +153,7 @@ def logging_config(level: str, is_terminal: bool) -> dict[str, Any]:
     gunicorn_logger = {"level": level, "handlers": [], "propagate": True}
     json_fields = {"levelname": "level", "name": "logger", "message": "message"}
     handler = {
-        "class": "logging.StreamHandler",
+        "()": LineHandler,
         "formatter": "terminal" if is_terminal else "json",
         "filters": ["request"],
     }

@@ -12,7 +12,7 @@ from serving.monitoring.counters import OTHER_LABEL, RequestCounters
 from serving.monitoring.drift_report import describe_drift
 from serving.monitoring.feedback_counters import FeedbackCounters
 from serving.monitoring.prediction_counters import PredictionCounters
-from serving.monitoring.request_log import choose_request_id, current_request, log_request
+from serving.monitoring.request_log import RequestLog, choose_request_id, current_request
 from serving.monitoring.scope import MonitoringScope
 
 
@@ -35,6 +35,7 @@ class Telemetry:
         if model.card:
             self.model_name = model.card.name
         self.reload_error = ""  # why newer model files are not served
+        self.request_log = RequestLog()
         self.quiet_routes = probe_paths | {"/metrics"}  # requested every few seconds by machines
 
         self.scope = MonitoringScope(model)
@@ -80,12 +81,11 @@ class Telemetry:
             route = current.url_rule.rule
 
         self.requests.end(route, current.method, response.status_code, seconds)
-        log_request(
-            method=current.method,
+        self.request_log.write(
+            current,
             route=route,
             status=response.status_code,
             seconds=seconds,
-            n_rows=current.n_rows,
             model_version=self.model_version,
             is_probe=route in self.quiet_routes,
         )
