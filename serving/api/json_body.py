@@ -1,5 +1,6 @@
 """JSON bodies: decode them strictly, and say what is wrong and where."""
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -31,18 +32,22 @@ def decode_json(
     decoder: msgspec.json.Decoder[Any],
     body: bytes | memoryview,
     *,
+    lines: bool = False,
     nan_is_null: bool = False,
     names: Sequence[str] = (),
 ) -> Any:
-    """Return the value that `decoder` reads from `body`.
+    """Return the value that `decoder` reads from `body`, or with `lines` one from each line.
 
     JSON has no NaN. With `nan_is_null` it is read as null. `names`, of the features, are suggested
-    for an unknown one. Raises InvalidInput.
+    for an unknown one. A byte order mark is skipped. Raises InvalidInput.
     """
+    if body[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
+        body = body[len(codecs.BOM_UTF8) :]
     if nan_is_null and b"NaN" in bytes(body):
         body = STRING_OR_NAN.sub(replace_nan, body)
+    decode = decoder.decode_lines if lines else decoder.decode
     try:
-        return decoder.decode(body)
+        return decode(body)
     except UnicodeDecodeError as error:
         raise InvalidInput("The body is not UTF-8") from error
     except RecursionError as error:
