@@ -49,6 +49,12 @@ def tar_archive():
     return buffer.getvalue()
 
 
+def array_file():
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
 def refusal(tmp_path, content):
     """Return why a file is refused."""
     path = tmp_path / "model.pkl"
@@ -83,6 +89,17 @@ def test_decompression_is_bounded(compress):
     message = f"it decompresses to more than {MIN_LIMIT_BYTES} bytes, 100 times the file: "
     with pytest.raises(ModelError, match=message):
         decompress(bomb)
+
+
+def test_memory_of_decompression_is_bounded(tmp_path):
+    """A file whose dictionary asks for a gigabyte is refused before that is allocated."""
+    content = lzma.compress(MODEL_BYTES, lzma.FORMAT_ALONE)
+    assert decompress(content) == MODEL_BYTES
+
+    dictionary_size = (2**30).to_bytes(4, "little")
+    assert refusal(tmp_path, content[:1] + dictionary_size + content[5:]) == (
+        "it cannot be decompressed: Memory usage limit exceeded: copy or train it again"
+    )
 
 
 def test_large_file_may_decompress_to_more():
@@ -143,6 +160,9 @@ def test_damaged_compressed_file_is_refused(tmp_path, method):
         (pickle.dumps(fitted(), 1), f"it is a pickle of protocol 0 or 1: {DUMP}"),
         (zlib.compress(pickle.dumps({"a": 1}, 1)), f"it is a pickle of protocol 0 or 1: {DUMP}"),
         (b"\x04\x22\x4d\x18", f"it is compressed with lz4: {DUMP}, or `compress=3`"),
+        (b"\x28\xb5\x2f\xfd\x04", "it is compressed with zstd: decompress it"),
+        (b"ZF0x12345", f"joblib before 0.10 wrote it: {DUMP}"),
+        (array_file(), f"it is an array of numpy and not an estimator: {DUMP}"),
         (b"hello", f"it is not a pickle: {DUMP}"),
         (b"xhello", f"it is not a pickle: {DUMP}"),
         (gzip.compress(b"hello"), f"it is not a pickle: {DUMP}"),
