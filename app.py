@@ -5,31 +5,34 @@ import os
 import sys
 from typing import Any
 
-from flask import Flask, request
-from flask.typing import ResponseReturnValue
-from flask_cors import CORS
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    InternalServerError,
-    MethodNotAllowed,
-    NotFound,
-)
+try:
+    from flask import Flask, request
+    from flask.typing import ResponseReturnValue
+    from flask_cors import CORS
+    from werkzeug.exceptions import (
+        BadRequest,
+        HTTPException,
+        InternalServerError,
+        MethodNotAllowed,
+        NotFound,
+    )
 
-from serving.api import docs, routes
-from serving.api.auth import authorize
-from serving.api.messages import JSON, json_response
-from serving.api.operations import operation_of
-from serving.api.routing import NameConverter, PredictionApp, explicit_methods
-from serving.api.rows import RowDecoder
-from serving.api.service import ErrorBody, Service, current_service, service_of
-from serving.config import ConfigurationError, Settings
-from serving.model.errors import InvalidInput, ModelError
-from serving.model.model import Model
-from serving.model.storage import load_model
-from serving.monitoring.prometheus import MetricsRegistry
-from serving.monitoring.telemetry import Telemetry
-from serving.protocols import PROTOCOLS
+    from serving.api import docs, routes
+    from serving.api.auth import authorize
+    from serving.api.messages import JSON, json_response
+    from serving.api.operations import operation_of
+    from serving.api.routing import NameConverter, PredictionApp, explicit_methods
+    from serving.api.rows import RowDecoder
+    from serving.api.service import ErrorBody, Service, current_service, service_of
+    from serving.config import ConfigurationError, Settings
+    from serving.model.errors import InvalidInput, ModelError
+    from serving.model.model import Model
+    from serving.model.storage import load_model
+    from serving.monitoring.prometheus import MetricsRegistry
+    from serving.monitoring.telemetry import Telemetry
+    from serving.protocols import PROTOCOLS
+except ModuleNotFoundError as error:
+    sys.exit(f"app.py needs {error.name}: run `make run`")
 
 log = logging.getLogger(__name__)
 

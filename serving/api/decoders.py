@@ -23,7 +23,7 @@ class PredictDecoder:
     def __init__(self, row_decoder: RowDecoder) -> None:
         self.row_decoder = row_decoder
         self.available_outputs = {
-            "label": bool(row_decoder.model.labels),
+            "label": row_decoder.model.has_labels,
             "probability": row_decoder.model.has_probabilities,
         }
         self.request: Any = msgspec.defstruct(

@@ -87,6 +87,11 @@ class Model:
             return self.linear.probabilities(rows)
         return self._call_estimator(self.estimator.predict_proba, rows)
 
+    @property
+    def has_labels(self) -> bool:
+        """Return whether each prediction is one class, which has a label."""
+        return bool(self.labels) and not self.has_several_outputs
+
     def example_rows(self) -> Rows:
         """Return rows that the model can score: those of its card, or one that the test found."""
         if self.card is None:

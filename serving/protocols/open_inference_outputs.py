@@ -13,7 +13,7 @@ def list_outputs(model: Model) -> list[str]:
     names = ["predict"]
     if model.has_probabilities:
         names.append("predict_proba")
-    if model.labels:
+    if model.has_labels:
         names.append("label")
     return names
 

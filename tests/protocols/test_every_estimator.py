@@ -7,14 +7,17 @@ import msgspec
 import numpy as np
 import pytest
 from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from app import create_app
-from fitted_estimators import ESTIMATORS, X, fitted_estimator
+from fitted_estimators import ESTIMATORS, X, fitted_estimator, y
 from helpers import JSON, card_fields, in_process
 from serving.model.errors import ModelError
 from serving.model.storage import save_model
 
 ROWS = X[::40]
+TWO_LABELS = np.c_[y > 0, y > 1].astype(int)
 TENSOR = {"name": "x", "shape": list(ROWS.shape), "datatype": "FP64", "data": ROWS.tolist()}
 
 # The types of JSON that a datatype stands for.
@@ -86,3 +89,26 @@ def test_regressor_answers_with_floats(tmp_path):
             assert values.tolist() == [3.0] * len(ROWS)
         else:
             assert b'"data":[3.0,3.0,3.0,3.0]' in response.body
+
+
+def test_several_labels_have_no_name(tmp_path):
+    """A row of a multilabel classifier has several classes, and its output no label."""
+    estimator = OneVsRestClassifier(LogisticRegression(max_iter=500)).fit(X, TWO_LABELS)
+    path = tmp_path / "model.pkl"
+    write_with_card(path, estimator)
+    app = create_app(MODEL_PATH=str(path))
+
+    metadata = in_process(app, "GET", "/v2/models/test").json
+    expected = [("predict", "INT64", [2]), ("predict_proba", "FP64", [2])]
+    assert list(map(describe, metadata["outputs"])) == expected
+    response = in_process(
+        app, "POST", "/v2/models/test/infer", msgspec.json.encode({"inputs": [TENSOR]}), JSON
+    )
+    assert list(map(describe, response.json["outputs"])) == expected
+
+    body = msgspec.json.encode({"features": ROWS.tolist(), "outputs": ["label"]})
+    response = in_process(app, "POST", "/predict", body, JSON)
+    assert (response.status, response.json) == (
+        400,
+        {"error": "This model has no label - at `$.outputs[0]`"},
+    )
