@@ -1,5 +1,6 @@
 """The Flask service: create_app(), its error handler, and `app`, which gunicorn serves."""
 
+import argparse
 import logging
 import os
 import sys
@@ -24,7 +25,7 @@ try:
     from serving.api.routing import NameConverter, PredictionApp, explicit_methods
     from serving.api.rows import RowDecoder
     from serving.api.service import ErrorBody, Service, current_service, service_of
-    from serving.config import ConfigurationError, Settings
+    from serving.config import ConfigurationError, Settings, describe_settings
     from serving.model.errors import InvalidInput, ModelError
     from serving.model.model import Model
     from serving.model.storage import load_model
@@ -170,6 +171,8 @@ def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
     message = error.description or error.name
     if isinstance(error, NotFound | MethodNotAllowed):
         message = f"{request.method} {request.path}: {error.name}"
+        if error.description != type(error).description:  # not werkzeug's own sentences
+            message += f"; {error.description}"
     if isinstance(error, InternalServerError):
         message = error.name  # the description may hold internals
 
@@ -188,8 +191,20 @@ def __getattr__(name: str) -> Any:
     return globals()["app"]
 
 
+def parse_options() -> None:
+    """Print the settings for `--help`, and end with status 2 for any other option."""
+    settings = [f"  {name}: {description}" for name, description in describe_settings().items()]
+    parser = argparse.ArgumentParser(
+        description="Serve with Flask's development server; `make run` serves with gunicorn.",
+        epilog="\n".join(["settings, which are environment variables:", *settings]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+
+
 def main() -> None:
     """Serve with Flask's development server, or end with status 1 and one line."""
+    parse_options()
     try:
         settings = Settings.from_env(os.environ)
         development_app = create_app(settings)

@@ -20,6 +20,9 @@ MESSAGE_END_LENGTH = 100
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
+# What the shells of Windows make of '{"features": ...}'.
+LOST_QUOTES = re.compile(rb"\s*(?:'|\{\s*[A-Za-z_])")
+
 UNKNOWN_FIELD = re.compile("contains unknown field `(.{1,100})`")
 MAX_SUGGESTIONS = 3
 
@@ -57,7 +60,10 @@ def decode_json(
             raise InvalidInput("The body is empty") from error
         if " - at " not in str(error):
             names = getattr(decoder.type, "__struct_fields__", ())
-        raise InvalidInput(truncate_middle(str(error)) + suggest_names(error, names)) from error
+        hint = suggest_names(error, names)
+        if LOST_QUOTES.match(body):
+            hint = "; a shell changed the quotation marks: send a file, such as -d @body.json"
+        raise InvalidInput(truncate_middle(str(error)) + hint) from error
 
 
 def suggest_names(error: Exception, names: Sequence[str]) -> str:

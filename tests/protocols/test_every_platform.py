@@ -207,4 +207,12 @@ def test_unknown_model_returns_404(call, route):
     """Another model name, another version and an unknown path are not found."""
     method, path = route.split()
     response = call(method, path, b"{}", JSON)
-    assert_error(response, OPEN_INFERENCE, 404, f"{method} {path}: Not Found")
+    assert_error(response, OPEN_INFERENCE, 404, f"{method} {path}: Not Found(; expected |$)")
+
+
+def test_unknown_model_names_the_served_one(call):
+    """The error names the model, or its version, that is served."""
+    response = call("GET", "/v2/models/rose")
+    assert response.json == {"error": "GET /v2/models/rose: Not Found; expected the model iris"}
+    response = call("GET", "/v2/models/iris/versions/2")
+    assert response.json["error"].endswith(f"Not Found; expected the version {VERSION}")
