@@ -47,6 +47,12 @@ ANSWERED = {
         lines(",".join(WIDE_NAMES), *csv_lines(WIDE_ROWS)),
         PREDICTIONS,
     ),
+    "CSV with a further column whose name is a number": (
+        INVOCATIONS,
+        "text/csv",
+        lines(",".join(["2026", *NAMES]), *csv_lines([[i, *row] for i, row in enumerate(ROWS)])),
+        PREDICTIONS,
+    ),
     "CSV with numbered columns": (
         INVOCATIONS,
         "text/csv",
