@@ -42,6 +42,21 @@ def zip_archive(**members):
     return buffer.getvalue()
 
 
+def future_zip():
+    """Return an archive that says that it needs a later version of zip."""
+    content = zip_archive(model_pkl=b"x")
+    entry = content.index(b"PK\x01\x02")
+    return content[: entry + 6] + b"\xff" + content[entry + 7 :]
+
+
+def misnamed_zip():
+    """Return an archive with a name that is said to be UTF-8, and is not."""
+    content = zip_archive(model_pkl=b"x")
+    entry = content.index(b"PK\x01\x02")
+    flagged = content[: entry + 9] + b"\x08" + content[entry + 10 :]
+    return flagged[: entry + 46] + b"\xff" + flagged[entry + 47 :]
+
+
 def tar_archive():
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -151,6 +166,14 @@ def test_damaged_compressed_file_is_refused(tmp_path, method):
             "it is a zip archive: unpack it, and serve the model file in it",
         ),
         (b"PK\x03\x04", "it is a zip archive that is cut off or damaged: copy it again"),
+        (future_zip(), "it is a zip archive that is cut off or damaged: copy it again"),
+        (misnamed_zip(), "it is a zip archive that is cut off or damaged: copy it again"),
+        (
+            b"\xef\xbb\xbf<html>",
+            "it is a page of HTML or XML, such as a log-in page or an error: "
+            "download the file again",
+        ),
+        (b"(hello", f"it is not a pickle: {DUMP}"),
         (
             b"\x08\x0a\x12\x08skl2onnx\x1a\x061.20.0",
             f"it is an ONNX file, which scikit-learn cannot read: {DUMP}",
