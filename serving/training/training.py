@@ -120,7 +120,7 @@ def choose_reference_rows(model: TrainedModel) -> list[int]:
     """Return the rows of the self-test: the first of each class, and one with a missing value."""
     data = model.data
     rows = list(range(min(3, len(data.rows))))
-    if model.classes:
+    if model.classes and data.y is not None:
         # With several labels a row is of a class if one of its labels is.
         labels = data.y.reshape(len(data.rows), -1)
         rows = []
