@@ -1,35 +1,39 @@
 """The Flask service: create_app(), its error handler, and `app`, which gunicorn serves."""
 
+import argparse
 import logging
 import os
 import sys
 from typing import Any
 
-from flask import Flask, request
-from flask.typing import ResponseReturnValue
-from flask_cors import CORS
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    InternalServerError,
-    MethodNotAllowed,
-    NotFound,
-)
+try:
+    from flask import Flask, request
+    from flask.typing import ResponseReturnValue
+    from flask_cors import CORS
+    from werkzeug.exceptions import (
+        BadRequest,
+        HTTPException,
+        InternalServerError,
+        MethodNotAllowed,
+        NotFound,
+    )
 
-from serving.api import docs, routes
-from serving.api.auth import authorize
-from serving.api.messages import JSON, json_response
-from serving.api.operations import operation_of
-from serving.api.routing import NameConverter, PredictionApp, explicit_methods
-from serving.api.rows import RowDecoder
-from serving.api.service import ErrorBody, Service, current_service, service_of
-from serving.config import ConfigurationError, Settings
-from serving.model.errors import InvalidInput, ModelError
-from serving.model.model import Model
-from serving.model.storage import load_model
-from serving.monitoring.prometheus import MetricsRegistry
-from serving.monitoring.telemetry import Telemetry
-from serving.protocols import PROTOCOLS
+    from serving.api import docs, routes
+    from serving.api.auth import authorize
+    from serving.api.messages import JSON, json_response
+    from serving.api.operations import operation_of
+    from serving.api.routing import NameConverter, PredictionApp, explicit_methods
+    from serving.api.rows import RowDecoder
+    from serving.api.service import ErrorBody, Service, current_service, service_of
+    from serving.config import ConfigurationError, Settings, describe_settings
+    from serving.model.errors import InvalidInput, ModelError
+    from serving.model.model import Model
+    from serving.model.storage import load_model
+    from serving.monitoring.prometheus import MetricsRegistry
+    from serving.monitoring.telemetry import Telemetry
+    from serving.protocols import PROTOCOLS
+except ModuleNotFoundError as error:
+    sys.exit(f"app.py needs {error.name}: run `make run`")
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +171,8 @@ def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
     message = error.description or error.name
     if isinstance(error, NotFound | MethodNotAllowed):
         message = f"{request.method} {request.path}: {error.name}"
+        if error.description != type(error).description:  # not werkzeug's own sentences
+            message += f"; {error.description}"
     if isinstance(error, InternalServerError):
         message = error.name  # the description may hold internals
 
@@ -185,8 +191,20 @@ def __getattr__(name: str) -> Any:
     return globals()["app"]
 
 
+def parse_options() -> None:
+    """Print the settings for `--help`, and end with status 2 for any other option."""
+    settings = [f"  {name}: {description}" for name, description in describe_settings().items()]
+    parser = argparse.ArgumentParser(
+        description="Serve with Flask's development server; `make run` serves with gunicorn.",
+        epilog="\n".join(["settings, which are environment variables:", *settings]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+
+
 def main() -> None:
     """Serve with Flask's development server, or end with status 1 and one line."""
+    parse_options()
     try:
         settings = Settings.from_env(os.environ)
         development_app = create_app(settings)

@@ -1,12 +1,16 @@
 """Train the model that this repository serves. For a model of your own change what is here."""
 
+import sys
 from pathlib import Path
 
-from sklearn.datasets import load_iris
-from sklearn.linear_model import LogisticRegression
+try:
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
 
-from serving.training.command import train
-from serving.training.dataset import Dataset
+    from serving.training.command import train
+    from serving.training.dataset import Dataset
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py needs {error.name}: run `make install`, then .venv/bin/python")
 
 NAME = "iris"
 MIN_SCORE = 0.9  # of accuracy, or of R2 for a regressor

@@ -208,3 +208,8 @@ class Settings:
                 raise ConfigurationError(
                     f"METRICS_PORT: {self.metrics_port} is {name.upper()} already"
                 )
+
+
+def describe_settings() -> dict[str, str]:
+    """Return the description of each setting, by the name of its environment variable."""
+    return {setting.name.upper(): setting.metadata["description"] for setting in fields(Settings)}

@@ -1,7 +1,9 @@
 """Settings: read from the environment, checked, and refused in one line."""
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -111,3 +113,18 @@ def test_import_app_cannot_fail():
     )
 
     assert (process.returncode, process.stdout) == (0, "ConfigurationError\n"), process.stderr
+
+
+def test_help_of_the_service_lists_settings():
+    """`python app.py --help` lists the settings, and another option is refused in one line."""
+    command = [sys.executable, "app.py", "--help"]
+    shown = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    listed = re.findall(r"^  ([A-Z0-9_]+): \S", shown.stdout, re.MULTILINE)
+    assert listed == [setting.name.upper() for setting in fields(Settings)]
+
+    command = [sys.executable, "app.py", "--port", "8000"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.endswith("app.py: error: unrecognized arguments: --port 8000\n")

@@ -3,13 +3,17 @@
 Add `xgboost-cpu` to the dependency group `model` in pyproject.toml, and run `make lock`.
 """
 
+import sys
 from pathlib import Path
 
-from sklearn.datasets import load_breast_cancer
-from xgboost import XGBClassifier
+try:
+    from sklearn.datasets import load_breast_cancer
+    from xgboost import XGBClassifier
 
-from serving.training.command import train
-from serving.training.dataset import Dataset
+    from serving.training.command import train
+    from serving.training.dataset import Dataset
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py needs {error.name}: run `make install`, then .venv/bin/python")
 
 NAME = "breast-cancer"
 MIN_SCORE = 0.9

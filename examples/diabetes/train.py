@@ -1,12 +1,16 @@
 """Predict the progression of diabetes: a regressor."""
 
+import sys
 from pathlib import Path
 
-from sklearn.datasets import load_diabetes
-from sklearn.ensemble import HistGradientBoostingRegressor
+try:
+    from sklearn.datasets import load_diabetes
+    from sklearn.ensemble import HistGradientBoostingRegressor
 
-from serving.training.command import train
-from serving.training.dataset import Dataset
+    from serving.training.command import train
+    from serving.training.dataset import Dataset
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py needs {error.name}: run `make install`, then .venv/bin/python")
 
 NAME = "diabetes"
 MIN_SCORE = 0.2  # of R2

@@ -5,14 +5,18 @@ those that two of the languages share, under the Unicode License v3.
 """
 
 import csv
+import sys
 from pathlib import Path
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+try:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline, make_pipeline
 
-from serving.training.command import train
-from serving.training.dataset import Dataset
+    from serving.training.command import train
+    from serving.training.dataset import Dataset
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py needs {error.name}: run `make install`, then .venv/bin/python")
 
 NAME = "languages"
 MIN_SCORE = 0.6

@@ -4,17 +4,21 @@ penguins.csv are the Palmer penguins (Gorman, Williams and Fraser, 2014, doi 10.
 journal.pone.0090081), as the package palmerpenguins 0.1.6 ships them, under CC0.
 """
 
+import sys
 from pathlib import Path
 
-import pandas as pd
-from sklearn.compose import make_column_transformer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+try:
+    import pandas as pd
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline, make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from serving.training.command import train
-from serving.training.dataset import Dataset
+    from serving.training.command import train
+    from serving.training.dataset import Dataset
+except ModuleNotFoundError as error:
+    sys.exit(f"train.py needs {error.name}: run `make install`, then .venv/bin/python")
 
 NAME = "penguins"
 MIN_SCORE = 0.95

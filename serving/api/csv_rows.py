@@ -1,4 +1,8 @@
-"""Rows in a body of CSV, with or without a header."""
+"""Rows in a body of CSV, with or without a header.
+
+CSV does not say whether it has a header. MLflow sends one, SageMaker does not, and the parameter
+`header` of the media type (RFC 4180) settles it for those who set it.
+"""
 
 import csv
 import io
@@ -11,30 +15,40 @@ from serving.api.json_body import Number
 from serving.api.rows import RowDecoder
 from serving.api.values import parse_csv_field, read_number
 from serving.model.arrays import Rows
+from serving.model.card import FeatureInfo
 from serving.model.errors import InvalidInput
 
+HEADER_PARAMETERS = ("present", "absent")
+# Two numbers at the beginning may as well be a row.
+MIN_NUMBERED_COLUMNS = 3
 
-def decode_csv(decoder: RowDecoder, body: bytes) -> tuple[Rows, bool]:
+
+def decode_csv(decoder: RowDecoder, body: bytes, header: str | None = None) -> tuple[Rows, bool]:
     """Return the rows of a CSV body, of shape (rows, features), and whether it has a header.
 
-    The first line is a header if it has the names of the features, the numbers from 0 that pandas
-    writes for columns without a name, or no field that is a number. Raises InvalidInput.
+    `header` is "present", "absent", or None if nothing is said. Then the first line is a header if
+    it has the names of the features, the numbers from 0 that pandas writes for columns without a
+    name, or no field that is a number. Raises InvalidInput.
     """
     records = read_csv(body)
-    order = list(range(decoder.width))
-    has_header = bool(records) and _is_header(decoder, records)
+    has_header = bool(records) and _has_header(decoder, records, header)
+    columns: Sequence[str | int] = range(decoder.width)
     if has_header:
-        header = [read_index(field) for field in records.pop(0)]
-        order = decoder.column_order(header, "line 1")
-    if decoder.is_plain_numbers:
-        return decoder.ordered_to_array(read_numbers(records), order, "$", strict=False), has_header
+        columns = [read_index(field) for field in records.pop(0)]
+    order = decoder.column_order(columns, "line 1")
 
-    features = [decoder.signature.features[order.index(column)] for column in sorted(order)]
-    rows: list[list[Any]] = []
-    for record in records:
-        decoder.check_width(record, f"$[{len(rows)}]")
-        rows.append(list(map(parse_csv_field, record, features)))
-    return decoder.ordered_to_array(rows, order, "$", strict=False), has_header
+    rows: list[list[Any]]
+    if decoder.is_plain_numbers:
+        rows = read_numbers(records)
+    else:
+        features: list[FeatureInfo | None] = [None] * len(columns)
+        for column, feature in zip(order, decoder.signature.features, strict=True):
+            features[column] = feature
+        rows = []
+        for record in records:
+            decoder.check_width(record, f"$[{len(rows)}]", len(columns))
+            rows.append(list(map(parse_csv_field, record, features)))
+    return decoder.table_to_array(rows, order, len(columns), "$", strict=False), has_header
 
 
 def read_index(field: str) -> str | int:
@@ -71,13 +85,19 @@ def encode_csv(lines: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _is_header(decoder: RowDecoder, records: list[list[str]]) -> bool:
+def _has_header(decoder: RowDecoder, records: list[list[str]], header: str | None) -> bool:
     """Return whether the first record of a body is a header."""
+    if header is not None:
+        if header not in HEADER_PARAMETERS:
+            expected = " or ".join(HEADER_PARAMETERS)
+            raise InvalidInput(f"Expected {expected} for the parameter `header` of Content-Type")
+        return header == "present"
+
     fields = [field.strip() for field in records[0]]
-    if set(fields) == set(decoder.features):
+    if decoder.features and set(decoder.features) <= set(fields):
         return True
     is_numbered = fields == list(map(str, range(decoder.width)))
-    if is_numbered and len(fields) > 1 and len(records) > 1:
+    if is_numbered and len(fields) >= MIN_NUMBERED_COLUMNS and len(records) > 1:
         return True
 
     if decoder.is_plain_numbers:

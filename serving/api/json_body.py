@@ -1,5 +1,6 @@
 """JSON bodies: decode them strictly, and say what is wrong and where."""
 
+import codecs
 import json
 import re
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ MESSAGE_END_LENGTH = 100
 
 Number = Annotated[float, Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 
+# What the shells of Windows make of '{"features": ...}'.
+LOST_QUOTES = re.compile(rb"\s*(?:'|\{\s*[A-Za-z_])")
+
 UNKNOWN_FIELD = re.compile("contains unknown field `(.{1,100})`")
 MAX_SUGGESTIONS = 3
 
@@ -31,18 +35,22 @@ def decode_json(
     decoder: msgspec.json.Decoder[Any],
     body: bytes | memoryview,
     *,
+    lines: bool = False,
     nan_is_null: bool = False,
     names: Sequence[str] = (),
 ) -> Any:
-    """Return the value that `decoder` reads from `body`.
+    """Return the value that `decoder` reads from `body`, or with `lines` one from each line.
 
     JSON has no NaN. With `nan_is_null` it is read as null. `names`, of the features, are suggested
-    for an unknown one. Raises InvalidInput.
+    for an unknown one. A byte order mark is skipped. Raises InvalidInput.
     """
+    if body[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
+        body = body[len(codecs.BOM_UTF8) :]
     if nan_is_null and b"NaN" in bytes(body):
         body = STRING_OR_NAN.sub(replace_nan, body)
+    decode = decoder.decode_lines if lines else decoder.decode
     try:
-        return decoder.decode(body)
+        return decode(body)
     except UnicodeDecodeError as error:
         raise InvalidInput("The body is not UTF-8") from error
     except RecursionError as error:
@@ -52,7 +60,10 @@ def decode_json(
             raise InvalidInput("The body is empty") from error
         if " - at " not in str(error):
             names = getattr(decoder.type, "__struct_fields__", ())
-        raise InvalidInput(truncate_middle(str(error)) + suggest_names(error, names)) from error
+        hint = suggest_names(error, names)
+        if LOST_QUOTES.match(body):
+            hint = "; a shell changed the quotation marks: send a file, such as -d @body.json"
+        raise InvalidInput(truncate_middle(str(error)) + hint) from error
 
 
 def suggest_names(error: Exception, names: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """HTTP messages: read a request's body, check its limits, write a JSON response."""
 
-import codecs
 import zlib
 from typing import Any
 
@@ -22,6 +21,8 @@ from serving.monitoring.request_log import Request, current_request
 
 CSV = "text/csv"
 JSON = "application/json"
+JSON_LINES = "application/jsonlines"
+NPY = "application/x-npy"
 TEXT = "text/plain"
 Predictions = list[bool | float | str | list[float]]
 
@@ -56,8 +57,8 @@ def read_body(*extra_mimetypes: str) -> bytes:
     if len(body) > limit:  # a chunked body has no Content-Length
         raise _body_too_large(limit)
     if current.environ.get("HTTP_CONTENT_ENCODING"):
-        body = _decompress(current, body, limit)
-    return body.removeprefix(codecs.BOM_UTF8)
+        return _decompress(current, body, limit)
+    return body
 
 
 def _check_content_type(current: Request, extra_mimetypes: tuple[str, ...]) -> None:

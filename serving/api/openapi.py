@@ -10,14 +10,15 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from serving import __version__
-from serving.api.messages import CSV, JSON
+from serving.api.messages import CSV, JSON, JSON_LINES
 from serving.api.operations import Operation, operation_of, summary_of
 from serving.api.routing import iter_public_routes
 from serving.api.rows import RowDecoder
 from serving.api.service import Service, service_of
 
-CSV_NUMBER = "-?[0-9]{1,9}(\\.[0-9]{1,20})?(e-[0-9]{2})?"
-MAX_CSV_EXAMPLE_LINES = 10
+LINE_NUMBER = "-?(0|[1-9][0-9]{0,8})(\\.[0-9]{1,20})?(e-[0-9]{2})?"
+MAX_EXAMPLE_LINES = 10
+LINE_BRACKETS = {CSV: ("", ""), JSON_LINES: ("\\[", "\\]")}
 CONVERTED_NAME = re.compile("<(?:[^<>]*:)?([^<>:]+)>")  # <name> or <converter:name>
 ANY_NAME = {"pattern": "^[^/:]+$"}
 
@@ -74,8 +75,8 @@ class TypeSchemas:
         content = {}
         for mimetype, example in decoder.examples().items():
             schema = self._by_type[id(decoder.request)]
-            if mimetype == CSV:
-                schema = csv_schema(self.service.row_decoder)
+            if mimetype in LINE_BRACKETS:
+                schema = lines_schema(self.service.row_decoder, mimetype)
             content[mimetype] = {"schema": schema, "example": example}
         return content
 
@@ -153,10 +154,11 @@ def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def csv_schema(row_decoder: RowDecoder) -> Schema:
-    """Return the schema of a CSV body without a header; for rows of numbers it is a pattern."""
+def lines_schema(row_decoder: RowDecoder, mimetype: str) -> Schema:
+    """Return the schema of lines of rows without a header; for rows of numbers it is a pattern."""
     if not row_decoder.is_plain_numbers:
         return {"type": "string"}
-    line = f"{CSV_NUMBER}(,{CSV_NUMBER}){{{row_decoder.width - 1}}}"
-    more_lines = f"(\\n{line}){{0,{MAX_CSV_EXAMPLE_LINES - 1}}}"
+    start, end = LINE_BRACKETS[mimetype]
+    line = f"{start}{LINE_NUMBER}(,{LINE_NUMBER}){{{row_decoder.width - 1}}}{end}"
+    more_lines = f"(\\n{line}){{0,{MAX_EXAMPLE_LINES - 1}}}"
     return {"type": "string", "pattern": f"^{line}{more_lines}$"}

@@ -26,8 +26,9 @@ class RowDecoder:
 
     A row is an array in the order of the features or an object by their names. The attributes
     `named` to `unnamed_rows` are types, to which msgspec decodes; `split` is the form that pandas
-    calls `orient="split"`. The `extra_json_schema` of a type is for the OpenAPI document alone:
-    `to_array` checks the same, and its errors have a place.
+    calls `orient="split"`. As in MLflow, `record`, `frame` and `split` may have more columns than
+    the model, which are ignored. The `extra_json_schema` of a type is for the OpenAPI document
+    alone: `to_array` checks the same, and its errors have a place.
     """
 
     def __init__(self, model: Model) -> None:
@@ -44,13 +45,15 @@ class RowDecoder:
         self._values_type: Any = tuple[tuple(self.value_types)]  # type: ignore[misc]
         self._list_type: Any = list[self._values_type]  # type: ignore[name-defined]
 
-        self.named = self._named_struct()
-        self.columns = self._columns_struct()
+        self.named = self._named_struct("Row", forbid_unknown_fields=True)
+        self.record = self._named_struct("Record", forbid_unknown_fields=False)
+        self.columns = self._columns_struct("Columns", forbid_unknown_fields=True)
+        self.frame = self._columns_struct("Frame", forbid_unknown_fields=False)
         self._define_row_types()
 
     def _define_row_types(self) -> None:
         value: Any = Number
-        one_row: dict[str, Any] = {"items": {"type": "number"}}
+        one_row: dict[str, Any] = {"items": msgspec.json.schema(Number)}
         if not self.is_plain_numbers:
             value = AnyValue
             one_row = {"prefixItems": list(map(msgspec.json.schema, self.value_types))}
@@ -58,11 +61,15 @@ class RowDecoder:
         width_constraint = {"minItems": self.width, "maxItems": self.width}
         one_row |= width_constraint
         row: Any = with_json_schema(list[value], one_row)
-        table: Any = with_json_schema(list[row], NOT_EMPTY)
+        any_row: Any = with_json_schema(list[Any], one_row)
+        table: Any = with_json_schema(list[any_row], NOT_EMPTY)
         named: Any = self.named
+        record: Any = self.record
 
         self.split = self._split_struct(table, width_constraint)
-        self.records = with_json_schema(list[named], NOT_EMPTY)
+        self.records = with_json_schema(list[record], NOT_EMPTY)
+        self.rows_or_records = with_json_schema(list[row | record], {"anyOf": [ARRAYS, OBJECTS]})
+        self.line = row | record
         self.row_list = with_json_schema(list[row | named], {"anyOf": [ARRAYS, OBJECTS]})
         self.rows_or_row = with_json_schema(
             list[value | row | named], {"anyOf": [ARRAYS, OBJECTS, one_row]}
@@ -72,26 +79,30 @@ class RowDecoder:
     # Structs with a field for each feature, so that msgspec itself reports unknown, missing and
     # mistyped names. Without a model card they have no field, and every name is unknown.
 
-    def _named_struct(self) -> Any:
+    def _named_struct(self, name: str, *, forbid_unknown_fields: bool) -> Any:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for i, feature in enumerate(self.signature.features):
             if feature.nullable:
                 fields.append((f"f{i}", self.value_types[i], None))
             else:
                 fields.append((f"f{i}", self.value_types[i]))
-        return self._struct("Row", fields)
+        return self._struct(name, fields, forbid_unknown_fields)
 
-    def _columns_struct(self) -> Any:
+    def _columns_struct(self, name: str, *, forbid_unknown_fields: bool) -> Any:
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for i in range(len(self.features)):
             column_type: Any = list[self.value_types[i]]  # type: ignore[name-defined]
             fields.append((f"f{i}", with_json_schema(column_type, NOT_EMPTY)))
-        return self._struct("Columns", fields)
+        return self._struct(name, fields, forbid_unknown_fields)
 
-    def _struct(self, name: str, fields: list[Any]) -> Any:
+    def _struct(self, name: str, fields: list[Any], forbid_unknown_fields: bool) -> Any:
         names = {f"f{i}": feature for i, feature in enumerate(self.features)}
         return msgspec.defstruct(
-            name, fields, rename=names, forbid_unknown_fields=True, kw_only=True
+            name,
+            fields,
+            rename=names,
+            forbid_unknown_fields=forbid_unknown_fields,
+            kw_only=True,
         )
 
     def _split_struct(self, table: Any, width_constraint: dict[str, Any]) -> Any:
@@ -117,7 +128,7 @@ class RowDecoder:
         """
         if isinstance(rows, self.split):
             return self._split_to_array(rows, json_path)
-        if isinstance(rows, self.columns):
+        if isinstance(rows, self.columns | self.frame):
             return self._columns_to_array(rows, json_path)
 
         row_types = set(map(type, rows))
@@ -132,7 +143,7 @@ class RowDecoder:
                 f"- at `{json_path}[{mismatch_index}]`"
             )
 
-        if row_types != {self.named}:
+        if row_types == {list}:
             return self._lists_to_array(rows, json_path)
         rows = list(map(msgspec.structs.astuple, rows))
         if self.is_plain_numbers:
@@ -162,31 +173,39 @@ class RowDecoder:
         return self.signature.to_rows(convert(rows, self._list_type, json_path))
 
     def _split_to_array(self, split: Any, json_path: str) -> Rows:
-        order = list(range(self.width))
+        columns = range(self.width)
         if split.columns is not UNSET:
-            order = self.column_order(split.columns, f"{json_path}.columns")
-        return self.ordered_to_array(split.data, order, f"{json_path}.data")
+            columns = split.columns
+        order = self.column_order(columns, f"{json_path}.columns")
+        return self.table_to_array(split.data, order, len(columns), f"{json_path}.data")
 
-    def ordered_to_array(
-        self, rows: list[list[Any]], order: list[int], json_path: str, strict: bool = True
+    def table_to_array(
+        self,
+        rows: list[list[Any]],
+        order: list[int],
+        n_columns: int,
+        json_path: str,
+        *,
+        strict: bool = True,
     ) -> Rows:
         """Return lists whose column `order[i]` is feature i as an array of shape (rows, features).
 
-        Unless `strict`, numbers and booleans may be text. Raises InvalidInput.
+        Each has `n_columns`. Unless `strict`, numbers and booleans may be text. Raises
+        InvalidInput.
         """
         if not rows:
             raise InvalidInput(f"Expected at least one row - at `{json_path}`")
         for i, row in enumerate(rows):
-            self.check_width(row, f"{json_path}[{i}]")
+            self.check_width(row, f"{json_path}[{i}]", n_columns)
 
-        if self.is_plain_numbers:
-            numbers = rows
-            if not strict:
-                numbers = convert(rows, list[list[Number]], json_path, strict=False)
+        if self.is_plain_numbers and n_columns == self.width:
+            numbers = convert(rows, list[list[Number]], json_path, strict=strict)
             return np.array(numbers, dtype=np.float64)[:, order]
 
         # Converted in the order of the body, so that the place in an error is right.
-        types_in_body = [self.value_types[order.index(column)] for column in range(self.width)]
+        types_in_body: list[Any] = [Any] * n_columns
+        for column, column_type in zip(order, self.value_types, strict=True):
+            types_in_body[column] = column_type
         row_type: Any = tuple[tuple(types_in_body)]  # type: ignore[misc]
         converted = convert(rows, list[row_type], json_path, strict=strict)
         return self.signature.to_rows([[row[column] for column in order] for row in converted])
@@ -204,25 +223,43 @@ class RowDecoder:
             raise InvalidInput(f"Expected at least one row - at `{json_path}`")
         return self.signature.to_rows(list(zip(*values, strict=True)))
 
-    def check_width(self, row: Sequence[FeatureValue], json_path: str) -> None:
-        """Raise InvalidInput unless `row`, which is at `json_path`, has a value a feature."""
-        if len(row) != self.width:
+    def check_width(
+        self, row: Sequence[FeatureValue], json_path: str, width: int | None = None
+    ) -> None:
+        """Raise InvalidInput unless `row`, which is at `json_path`, has a value for each column.
+
+        There are `width` columns, or else one for each feature.
+        """
+        expected = self.width if width is None else width
+        if len(row) != expected:
             raise InvalidInput(
-                f"Expected {self.width} {self._values}, got {len(row)} - at `{json_path}`"
+                f"Expected {expected} {self._values}, got {len(row)} - at `{json_path}`"
             )
 
     def column_order(self, columns: Sequence[str | int], place: str) -> list[int]:
         """Return the index in `columns` of each feature.
 
-        `columns` are the names of the features in any order, or 0, 1, 2 ..., the names that pandas
-        gives. Raises InvalidInput.
+        `columns` have the names of the features, in any order and among others, or are 0, 1, 2 ...,
+        the names that pandas gives. Raises InvalidInput.
         """
         if list(columns) == list(range(self.width)):
             return list(range(self.width))
-        if len(columns) != self.width or set(columns) != set(self.features):
-            names = ", ".join(self.features) or f"0 to {self.width - 1}"
-            raise InvalidInput(f"{truncate_middle(f'Expected the columns {names}')} - at `{place}`")
-        return [columns.index(name) for name in self.features]
+        if not self.features:
+            raise InvalidInput(f"Expected the columns 0 to {self.width - 1} - at `{place}`")
+
+        positions: dict[str | int, int] = {}
+        repeated = set()
+        for index, name in enumerate(columns):
+            if name in positions:
+                repeated.add(name)
+            positions[name] = index
+
+        for name in self.features:
+            if name not in positions or name in repeated:
+                problem = "repeated" if name in repeated else "missing"
+                expected = truncate_middle(f"Expected the columns {', '.join(self.features)}")
+                raise InvalidInput(f"{expected}: `{name}` is {problem} - at `{place}`")
+        return [positions[name] for name in self.features]
 
 
 def convert(values: Any, target_type: Any, json_path: str, *, strict: bool = True) -> Any:

@@ -39,24 +39,33 @@ def value_type(feature: FeatureInfo) -> Any:
 
 
 # What other programs write for numbers and JSON does not allow: .5, 5., +5.1 and 05.1.
-CSV_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+TEXT_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+
+
+# What they write for a missing number, in any case.
+MISSING_NUMBERS = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"})
 
 
 def read_number(text: str) -> float | str:
     """Return the number in a field of CSV, or the text itself if it is no number."""
     stripped = text.strip()
-    if CSV_NUMBER.fullmatch(stripped):
+    if TEXT_NUMBER.fullmatch(stripped):
         return float(stripped)
     return text
 
 
-def parse_csv_field(text: str, feature: FeatureInfo) -> float | str | None:
-    """Return the value of a field, which may be text still, or None for a missing value."""
+def parse_csv_field(text: str, feature: FeatureInfo | None) -> float | str | None:
+    """Return the value of a field, which may be text still, or None for a missing value.
+
+    `feature` is None for a column that the model does not have.
+    """
+    if feature is None:
+        return text
     if feature.nullable and text.strip() == "":
         return None
-    # What numpy writes for a missing number.
-    if feature.nullable and feature.type in ("number", "integer") and text.lower() == "nan":
+    if feature.type not in ("number", "integer") and not has_integer_categories(feature):
+        return text
+
+    if feature.nullable and text.strip().lower() in MISSING_NUMBERS:
         return None
-    if feature.type in ("number", "integer") or has_integer_categories(feature):
-        return read_number(text)
-    return text
+    return read_number(text)

@@ -58,8 +58,9 @@ class Model:
         self.has_probabilities = isinstance(self.classes, np.ndarray) and hasattr(
             estimator, "predict_proba"
         )
-        # Without a card it is known after the self-test.
+        # Without a card these are known after the self-test.
         self.has_several_outputs = False
+        self._trial_row = np.zeros((1, self.n_features))
         if card:
             references = card.reference
             self.has_several_outputs = any(isinstance(row.prediction, list) for row in references)
@@ -86,6 +87,17 @@ class Model:
             return self.linear.probabilities(rows)
         return self._call_estimator(self.estimator.predict_proba, rows)
 
+    @property
+    def has_labels(self) -> bool:
+        """Return whether each prediction is one class, which has a label."""
+        return bool(self.labels) and not self.has_several_outputs
+
+    def example_rows(self) -> Rows:
+        """Return rows that the model can score: those of its card, or one that the test found."""
+        if self.card is None:
+            return self._trial_row
+        return self.signature.to_rows([reference.features for reference in self.card.reference])
+
     def self_test(self) -> None:
         """Raise ModelError unless the model reproduces the reference rows of its card.
 
@@ -106,7 +118,7 @@ class Model:
             )
 
     def _reproduces_reference_rows(self, card: ModelCard) -> bool:
-        rows = self.signature.to_rows([reference.features for reference in card.reference])
+        rows = self.example_rows()
         estimator_input = self.signature.to_input(rows)
 
         predictions = self.predict(rows)
@@ -137,6 +149,7 @@ class Model:
             except Exception as error:  # values that the model rejects, or a model of no numbers
                 errors.append(error)
             else:
+                self._trial_row = rows
                 return predictions
 
         raise ModelError(

@@ -1,6 +1,7 @@
-"""Azure ML: a bare array of predictions."""
+"""Azure ML: a bare array of predictions, or of probabilities."""
 
 from functools import partial
+from typing import Literal
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestHeaderFieldsTooLarge
@@ -16,9 +17,17 @@ from serving.api.messages import (
 )
 from serving.api.operations import describe
 from serving.api.service import current_service
+from serving.model.errors import InvalidInput
 from serving.protocols.protocol import Protocol
 
-SCORE_DECODER = partial(TabularDecoder, name="ScoreRequest", members=("data", "input_data"))
+# `method` is what the scoring scripts of automated ML read. `input_data` is MLflow's DataFrame.
+SCORE_DECODER = partial(
+    TabularDecoder,
+    name="ScoreRequest",
+    members=("data", "input_data"),
+    parameters={"method": Literal["predict", "predict_proba"]},
+    ignore_extra_columns=True,
+)
 MAX_REQUEST_ID_LENGTH = 100
 
 blueprint = Blueprint("azure_ml", __name__)
@@ -41,5 +50,14 @@ def azure_score() -> Response:
             f"Expected an X-Request-ID of at most {MAX_REQUEST_ID_LENGTH} characters"
         )
     negotiate_mimetype(JSON)
-    rows, _ = current_service().decoder(SCORE_DECODER).decode(read_body())
-    return versioned_json_response(predict_and_record(rows, "$").tolist())
+    service = current_service()
+    rows, score_request = service.decoder(SCORE_DECODER).decode(read_body())
+
+    wants_probabilities = score_request.method == "predict_proba"
+    if wants_probabilities and not service.model.has_probabilities:
+        raise InvalidInput("This model has no probability - at `$.method`")
+
+    result = predict_and_record(rows, "$")
+    if wants_probabilities:
+        result = service.model.probabilities(rows)
+    return versioned_json_response(result.tolist())

@@ -9,6 +9,6 @@ def check_model_and_version(name: str, version: str | None = None) -> None:
     """Raise NotFound unless this model, and this version if there is one, is served."""
     service = current_service()
     if name != service.model_name:
-        raise NotFound
+        raise NotFound(f"expected the model {service.model_name}")
     if version is not None and version != service.model.version:
-        raise NotFound
+        raise NotFound(f"expected the version {service.model.version}")

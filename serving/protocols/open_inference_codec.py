@@ -11,7 +11,6 @@ from serving.api.messages import JSON
 from serving.api.rows import RowDecoder
 from serving.model.arrays import Array, Rows
 from serving.model.errors import InvalidInput
-from serving.model.model import Model
 from serving.protocols.open_inference_columns import ColumnDecoder
 from serving.protocols.open_inference_inputs import (
     check_columns,
@@ -20,13 +19,16 @@ from serving.protocols.open_inference_inputs import (
     example_input,
     parse_json_length,
 )
+from serving.protocols.open_inference_outputs import (
+    as_datatype,
+    compute_output,
+    describe_outputs,
+)
 from serving.protocols.open_inference_tensors import (
-    OUTPUT_DATATYPES,
     BinaryParameters,
     InputTensor,
     MixedInputTensor,
     OutputTensor,
-    TensorMetadata,
     encode_binary_data,
 )
 
@@ -99,7 +101,7 @@ class InferCodec:
         self.decoder = msgspec.json.Decoder(self.request)
         self.inputs = describe_inputs(row_decoder)
         self.outputs = describe_outputs(model)
-        self.output_names = [output.name for output in self.outputs]
+        self.datatypes = {output.name: output.datatype for output in self.outputs}
 
     def examples(self) -> dict[str, Any]:
         """Return an example body for each media type."""
@@ -139,21 +141,25 @@ class InferCodec:
         """Return the rows of a body that is the data of the only input, without any JSON."""
         metadata = self.inputs[0]
         if len(self.inputs) > 1 or metadata.datatype != "FP64":
-            raise InvalidInput("Expected JSON before the binary data: the model has several inputs")
+            raise InvalidInput(
+                "Expected JSON before the binary data: only the data of a single FP64 input "
+                "may stand alone"
+            )
 
         n_rows = max(len(body) // (self.n_features * FP64_BYTES), 1)
-        tensor = InputTensor(
-            metadata.name,
-            [n_rows, self.n_features],
-            "FP64",
-            parameters=BinaryParameters(len(body)),
-        )
+        shape = [n_rows, self.n_features]
+        size = BinaryParameters(len(body))
+        if self.columns:
+            mixed_tensor = MixedInputTensor(metadata.name, shape, "FP64", parameters=size)
+            return self.columns.decode([mixed_tensor], body, 0)
+
+        tensor = InputTensor(metadata.name, shape, "FP64", parameters=size)
         [rows] = decode_inputs([tensor], body, 0)
         return rows
 
     def _check_requested_outputs(self, outputs: list[RequestedOutput]) -> None:
         # A repeated name is refused, which bounds the size of the response.
-        available = self.output_names.copy()
+        available = list(self.datatypes)
 
         for index, output in enumerate(outputs):
             if output.name not in available:
@@ -185,13 +191,15 @@ class InferCodec:
         self, request: InferRequest, rows: Rows, prediction: Array, model_name: str
     ) -> tuple[bytes, int | None]:
         """Return the response body, and the length of its JSON if binary data follows it."""
-        requested = request.outputs or [RequestedOutput(name) for name in self.output_names]
+        requested = request.outputs or [RequestedOutput(name) for name in self.datatypes]
         tensors = []
         binary_parts = []
 
         for output in requested:
-            array = self._compute_output(output.name, rows, prediction)
-            tensor = OutputTensor(output.name, OUTPUT_DATATYPES[array.dtype.kind], array.shape)
+            datatype = self.datatypes[output.name]
+            array = compute_output(self.model, output.name, rows, prediction)
+            array = as_datatype(array, datatype)
+            tensor = OutputTensor(output.name, datatype, array.shape)
 
             if is_binary(output, request):
                 binary_data = encode_binary_data(array, tensor.datatype)
@@ -207,38 +215,6 @@ class InferCodec:
         if not binary_parts:
             return response_json + b"\n", None
         return b"".join([response_json, *binary_parts]), len(response_json)
-
-    def _compute_output(self, name: str, rows: Rows, prediction: Array) -> Array:
-        if name == "predict":
-            return prediction
-        if name == "predict_proba":
-            return self.model.probabilities(rows)
-        return np.array([self.model.labels[value] for value in prediction.tolist()])
-
-
-def describe_outputs(model: Model) -> list[TensorMetadata]:
-    """Return the output tensors of the model, in the order of a response."""
-    examples = example_predictions(model)
-    datatype = OUTPUT_DATATYPES[examples.dtype.kind]
-    outputs = [TensorMetadata("predict", datatype, [-1, *examples.shape[1:]])]
-
-    if model.has_probabilities:
-        outputs.append(TensorMetadata("predict_proba", "FP64", [-1, len(examples)]))
-    if model.labels:
-        outputs.append(TensorMetadata("label", "BYTES", [-1]))
-    return outputs
-
-
-def example_predictions(model: Model) -> Array:
-    """Return the classes of the model, or the predictions of its reference rows.
-
-    A regressor has no classes; its reference rows show the type and the number of values per row.
-    """
-    if isinstance(model.classes, np.ndarray):
-        return model.classes
-
-    reference = model.card.reference if model.card else []
-    return np.array([row.prediction for row in reference] or [0.0])
 
 
 def count_members(request: InferRequest) -> int:

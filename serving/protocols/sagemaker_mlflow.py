@@ -1,5 +1,6 @@
-"""SageMaker and MLflow: invocations in JSON or CSV, health, version, Batch Transform limits."""
+"""SageMaker and MLflow: invocations in four formats, health, version, Batch Transform limits."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,8 @@ from serving.api.decoders import TabularDecoder
 from serving.api.messages import (
     CSV,
     JSON,
+    JSON_LINES,
+    NPY,
     TEXT,
     Predictions,
     ResponseBody,
@@ -22,8 +25,10 @@ from serving.api.messages import (
     version_header,
     versioned_json_response,
 )
+from serving.api.npy_rows import decode_npy, encode_npy
 from serving.api.operations import describe
 from serving.api.service import current_service
+from serving.model.arrays import Rows
 from serving.protocols.protocol import Protocol
 
 SAGEMAKER = "SageMaker"
@@ -33,8 +38,10 @@ INVOCATIONS_DECODER = partial(
     name="InvocationsRequest",
     members=("dataframe_split", "dataframe_records", "instances", "inputs"),
     allow_bare_rows=True,
-    accept_csv=True,
+    ignore_extra_columns=True,
+    accept_lines=True,
 )
+INVOCATIONS_MIMETYPES = (JSON, CSV, JSON_LINES, NPY)
 MEGABYTE = 2**20
 MIN_BYTES_PER_VALUE = 2  # a digit and a comma
 
@@ -77,35 +84,65 @@ def model_version() -> Response:
     SAGEMAKER,
     decoder=INVOCATIONS_DECODER,
     response=dict[str, Predictions] | Predictions,
-    media_types=(JSON, CSV),
+    media_types=INVOCATIONS_MIMETYPES,
     error_statuses=(406,),
 )
 def invocations() -> Response:
-    """Predict for rows in JSON or CSV."""
-    decoder = current_service().decoder(INVOCATIONS_DECODER)
-    body = read_body(CSV)
-    if request.mimetype == CSV:
-        mimetype = negotiate_mimetype(CSV, JSON)
-        rows, in_object = decode_csv(decoder.row_decoder, body)
-    else:
-        mimetype = negotiate_mimetype(JSON, CSV)
-        rows, in_object = decoder.decode(body)
+    """Predict for rows in JSON, CSV, JSON lines or an array of numpy."""
+    body = read_body(CSV, JSON_LINES, NPY)
+    mimetype = negotiate_response()
+    rows, in_object = decode_invocation(body)
 
     predictions = predict_and_record(rows, "$").tolist()
 
-    if mimetype == CSV:
-        return csv_response(predictions)
+    if mimetype != JSON:
+        content = ENCODERS[mimetype](predictions)
+        return Response(content, content_type=mimetype, headers=version_header())
     if in_object:
         return versioned_json_response({"predictions": predictions})
     return versioned_json_response(predictions)
 
 
-def csv_response(predictions: list[Any]) -> Response:
+def negotiate_response() -> str:
+    """Return the media type of the response, that of the request unless Accept prefers another."""
+    mimetypes = list(INVOCATIONS_MIMETYPES)
+    if request.mimetype in mimetypes:
+        mimetypes.remove(request.mimetype)
+        mimetypes.insert(0, request.mimetype)
+    return negotiate_mimetype(*mimetypes)
+
+
+def decode_invocation(body: bytes) -> tuple[Rows, bool]:
+    """Return the rows, of shape (rows, features), and whether MLflow's form contained them.
+
+    That is an object, or CSV with a header. Raises InvalidInput.
+    """
+    decoder = current_service().decoder(INVOCATIONS_DECODER)
+    if request.mimetype == CSV:
+        header = request.mimetype_params.get("header")
+        return decode_csv(decoder.row_decoder, body, header)
+    if request.mimetype == JSON_LINES:
+        return decoder.decode_lines(body), False
+    if request.mimetype == NPY:
+        return decode_npy(decoder.row_decoder, body), False
+
+    rows, invocation = decoder.decode(body)
+    return rows, not isinstance(invocation, list)
+
+
+def encode_predictions_csv(predictions: list[Any]) -> str:
     """Return one line for each prediction, which has a field for each output of the model."""
     lines = []
     for prediction in predictions:
         lines.append(prediction if isinstance(prediction, list) else [prediction])
-    return Response(encode_csv(lines), content_type=CSV, headers=version_header())
+    return encode_csv(lines)
+
+
+ENCODERS: dict[str, Callable[[list[Any]], str | bytes]] = {
+    CSV: encode_predictions_csv,
+    JSON_LINES: msgspec.json.Encoder().encode_lines,
+    NPY: encode_npy,
+}
 
 
 class ExecutionParametersResponse(ResponseBody, rename="pascal"):

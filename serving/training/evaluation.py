@@ -173,6 +173,7 @@ def describe_metrics(evaluation: Evaluation, classes: list[Any]) -> dict[str, An
 
     held_out: dict[str, Any] = dict(evaluation.held_out_metrics)
     held_out["rows"] = len(evaluation.y_held_out)
-    if classes:
+    # A row of several labels is in several classes.
+    if classes and evaluation.y_held_out.ndim == 1:
         held_out["confusion_matrix"] = evaluation.confusion(classes)
     return {"cross_validation": cross_validation, "held_out": held_out}

@@ -120,8 +120,12 @@ def choose_reference_rows(model: TrainedModel) -> list[int]:
     """Return the rows of the self-test: the first of each class, and one with a missing value."""
     data = model.data
     rows = list(range(min(3, len(data.rows))))
-    if model.classes:
-        rows = [int(np.argmax(data.y == value)) for value in model.classes[:MAX_REFERENCE_ROWS]]
+    if model.classes and data.y is not None:
+        # With several labels a row is of a class if one of its labels is.
+        labels = data.y.reshape(len(data.rows), -1)
+        rows = []
+        for value in model.classes[:MAX_REFERENCE_ROWS]:
+            rows.append(int(np.argmax((labels == value).any(axis=1))))
 
     for row, values in enumerate(data.signature.to_values(data.rows)):
         if None in values:

@@ -59,9 +59,18 @@ def test_predict_adds_requested_outputs(call):
 
 
 MALFORMED = "JSON is malformed: invalid character (byte 13)"
+LOST_QUOTES = "; a shell changed the quotation marks: send a file, such as -d @body.json"
 INVALID_BODIES = {
     "no body": (b"", "The body is empty"),
     "not JSON": (b"hello", "JSON is malformed: invalid character (byte 0)"),
+    "single quotes of Windows' cmd": (
+        b"'{features:[5.1,",
+        f"JSON is malformed: invalid character (byte 0){LOST_QUOTES}",
+    ),
+    "double quotes that PowerShell loses": (
+        b"{features:[5.1, 3.5, 1.4, 0.2]}",
+        f"JSON is malformed: object keys must be strings (byte 1){LOST_QUOTES}",
+    ),
     "cut off": (b'{"features":[5.1', "Input data was truncated"),
     "more than JSON": (
         EXAMPLE_REQUEST + b"x",

@@ -43,6 +43,14 @@ def test_invoke(client, model):
     assert client.invoke(frame).get_predictions()[0].tolist() == CLASSES
 
 
+@pytest.mark.claim(PROTOCOL, CLIENT, "invoke with a frame that has further columns")
+def test_invoke_with_further_columns(client, model):
+    frame = pd.DataFrame(ROWS, columns=model["features"])
+    frame.insert(0, "id", ["a", "b", "c"])
+    frame["when"] = pd.Timestamp("2026-01-01")
+    assert client.invoke(frame)["predictions"] == CLASSES
+
+
 @pytest.mark.claim(PROTOCOL, CLIENT, "its encoders, and pandas' records, columns and CSV")
 def test_encoders(address, model):
     frame = pd.DataFrame(ROWS, columns=model["features"])

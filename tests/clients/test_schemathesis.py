@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clients.examples import ROOT
+
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -25,6 +27,7 @@ def test_every_operation(address):
             "--seed=0",
             f"http://{address}/openapi.json",
         ],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -73,6 +73,19 @@ def test_infer_with_json(triton, model):
     assert result.as_numpy("predict_proba") is None
 
 
+@pytest.mark.claim(PROTOCOL, CLIENT, "infer with compressed requests")
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_infer_compressed(triton, model, algorithm):
+    for binary in (True, False):
+        result = triton.infer(
+            model["name"],
+            [input_tensor(np.float64, binary)],
+            request_compression_algorithm=algorithm,
+            response_compression_algorithm=algorithm,
+        )
+        assert result.as_numpy("predict").tolist() == CLASSES
+
+
 @pytest.mark.claim(PROTOCOL, CLIENT, "infer with one input per feature")
 def test_infer_with_columns(triton, model):
     inputs = []

@@ -1,7 +1,10 @@
 """docs/api.md: the routes and the limits, compared with the code."""
 
+import subprocess
+
 from app import create_app
 from documentation import DOCUMENTS, quoted, table
+from helpers import EXAMPLE_REQUEST
 from manifests import gunicorn_settings
 from serving.server.request_reader import MAX_HEADER_BYTES
 
@@ -25,3 +28,8 @@ def test_limits_match_server():
     kib = MAX_HEADER_BYTES // 1024
     fields = gunicorn_settings()["limit_request_fields"]
     assert f"More than {kib} KiB or {fields} fields of headers" in API
+
+
+def test_quotes_of_windows():
+    """The body that is shown for `cmd` is the example, quoted as Windows' programs read it."""
+    assert f"-d {subprocess.list2cmdline([EXAMPLE_REQUEST.decode()])}" in API

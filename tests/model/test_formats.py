@@ -42,10 +42,31 @@ def zip_archive(**members):
     return buffer.getvalue()
 
 
+def future_zip():
+    """Return an archive that says that it needs a later version of zip."""
+    content = zip_archive(model_pkl=b"x")
+    entry = content.index(b"PK\x01\x02")
+    return content[: entry + 6] + b"\xff" + content[entry + 7 :]
+
+
+def misnamed_zip():
+    """Return an archive with a name that is said to be UTF-8, and is not."""
+    content = zip_archive(model_pkl=b"x")
+    entry = content.index(b"PK\x01\x02")
+    flagged = content[: entry + 9] + b"\x08" + content[entry + 10 :]
+    return flagged[: entry + 46] + b"\xff" + flagged[entry + 47 :]
+
+
 def tar_archive():
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
         archive.addfile(tarfile.TarInfo("model.pkl"))
+    return buffer.getvalue()
+
+
+def array_file():
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
     return buffer.getvalue()
 
 
@@ -83,6 +104,17 @@ def test_decompression_is_bounded(compress):
     message = f"it decompresses to more than {MIN_LIMIT_BYTES} bytes, 100 times the file: "
     with pytest.raises(ModelError, match=message):
         decompress(bomb)
+
+
+def test_memory_of_decompression_is_bounded(tmp_path):
+    """A file whose dictionary asks for a gigabyte is refused before that is allocated."""
+    content = lzma.compress(MODEL_BYTES, lzma.FORMAT_ALONE)
+    assert decompress(content) == MODEL_BYTES
+
+    dictionary_size = (2**30).to_bytes(4, "little")
+    assert refusal(tmp_path, content[:1] + dictionary_size + content[5:]) == (
+        "it cannot be decompressed: Memory usage limit exceeded: copy or train it again"
+    )
 
 
 def test_large_file_may_decompress_to_more():
@@ -134,6 +166,14 @@ def test_damaged_compressed_file_is_refused(tmp_path, method):
             "it is a zip archive: unpack it, and serve the model file in it",
         ),
         (b"PK\x03\x04", "it is a zip archive that is cut off or damaged: copy it again"),
+        (future_zip(), "it is a zip archive that is cut off or damaged: copy it again"),
+        (misnamed_zip(), "it is a zip archive that is cut off or damaged: copy it again"),
+        (
+            b"\xef\xbb\xbf<html>",
+            "it is a page of HTML or XML, such as a log-in page or an error: "
+            "download the file again",
+        ),
+        (b"(hello", f"it is not a pickle: {DUMP}"),
         (
             b"\x08\x0a\x12\x08skl2onnx\x1a\x061.20.0",
             f"it is an ONNX file, which scikit-learn cannot read: {DUMP}",
@@ -143,6 +183,9 @@ def test_damaged_compressed_file_is_refused(tmp_path, method):
         (pickle.dumps(fitted(), 1), f"it is a pickle of protocol 0 or 1: {DUMP}"),
         (zlib.compress(pickle.dumps({"a": 1}, 1)), f"it is a pickle of protocol 0 or 1: {DUMP}"),
         (b"\x04\x22\x4d\x18", f"it is compressed with lz4: {DUMP}, or `compress=3`"),
+        (b"\x28\xb5\x2f\xfd\x04", "it is compressed with zstd: decompress it"),
+        (b"ZF0x12345", f"joblib before 0.10 wrote it: {DUMP}"),
+        (array_file(), f"it is an array of numpy and not an estimator: {DUMP}"),
         (b"hello", f"it is not a pickle: {DUMP}"),
         (b"xhello", f"it is not a pickle: {DUMP}"),
         (gzip.compress(b"hello"), f"it is not a pickle: {DUMP}"),

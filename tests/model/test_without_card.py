@@ -7,9 +7,10 @@ import joblib
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
-from scipy.special import logit
-from sklearn.compose import make_column_transformer
+from scipy.special import logit, wofz
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_iris
+from sklearn.dummy import DummyRegressor
 from sklearn.ensemble import IsolationForest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
@@ -22,6 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from app import create_app
 from helpers import JSON, ROOT, environment, in_process
 from serving.model.errors import ModelError
+from serving.model.model import Model
 from serving.model.storage import load_model
 
 X, y = load_iris(return_X_y=True)
@@ -36,12 +38,23 @@ def multilabel():
     return OneVsRestClassifier(LogisticRegression(max_iter=500))
 
 
+def always_two():
+    return DummyRegressor(strategy="constant", constant=2.0)
+
+
 def select_by_name():
     """Return a pipeline that was fitted on a DataFrame and selects its columns by name."""
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=list("abcd"))
     columns = make_column_transformer((StandardScaler(), ["a", "b"]))
     return make_pipeline(columns, LogisticRegression()).fit(frame, y)
+
+
+def transform_target(regressor, function, inverse):
+    """Return a regressor whose predictions go through `inverse`."""
+    return TransformedTargetRegressor(
+        regressor, func=function, inverse_func=inverse, check_inverse=False
+    )
 
 
 def write(tmp_path, estimator):
@@ -72,8 +85,16 @@ def write(tmp_path, estimator):
             lambda: make_pipeline(OrdinalEncoder(), Ridge()).fit(np.array([["a"], ["b"]]), [0, 1]),
             f"{ASKED} (1, 1): ",
         ),
+        (
+            lambda: transform_target(always_two(), np.tanh, np.arctanh).fit(X, y),
+            f"{ASKED} (1, 4): ValueError: the prediction is not finite: {REMEDY}",
+        ),
+        (
+            lambda: transform_target(always_two(), np.abs, wofz).fit(X, y),
+            f"{ASKED} (1, 4): TypeError: Encoding objects of type complex is unsupported: {REMEDY}",
+        ),
     ],
-    ids=["columns by name", "sparse labels", "texts", "words"],
+    ids=["columns by name", "sparse labels", "texts", "words", "not finite", "complex"],
 )
 def test_model_that_cannot_score_is_refused(tmp_path, build, reason):
     """A model that would reject or fail every request is refused in one line."""
@@ -83,6 +104,21 @@ def test_model_that_cannot_score_is_refused(tmp_path, build, reason):
     message = str(caught.value)
     assert message.startswith(f"{path}: {reason}") and message.endswith(REMEDY)
     assert "\n" not in message
+
+
+class TwoPredictions:
+    """Predicts twice for each row."""
+
+    n_features_in_ = 4
+
+    def predict(self, rows):
+        return np.zeros(2 * len(rows))
+
+
+def test_model_with_other_number_of_predictions_is_refused():
+    """The predictions for one row are one."""
+    with pytest.raises(ModelError, match=r"the predictions for a row have the shape \(2,\)"):
+        Model(TwoPredictions(), "0" * 64, None).self_test()
 
 
 def test_process_ends_in_one_line(tmp_path):
@@ -106,17 +142,22 @@ def test_process_ends_in_one_line(tmp_path):
     [
         make_pipeline(FunctionTransformer(np.log), Ridge()).fit(X, y),
         make_pipeline(FunctionTransformer(logit), Ridge()).fit(X / 10, y),
+        transform_target(LinearRegression(fit_intercept=False), np.exp, np.log).fit(
+            X, np.log(X.sum(axis=1))
+        ),
         IsolationForest(n_estimators=3).fit(X),
     ],
-    ids=["logarithm", "logit", "outlier detector"],
+    ids=["logarithm", "logit", "logarithm of the target", "outlier detector"],
 )
 def test_model_that_rejects_zeros_is_served(tmp_path, caplog, estimator):
     """Zeros are outside the domain of some models, and the trial writes no line of its own."""
-    model = load_model(write(tmp_path, estimator))
+    path = write(tmp_path, estimator)
+    model = load_model(path)
     assert not model.has_several_outputs
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     row = X[:1] / 10
     np.testing.assert_allclose(model.predict(row), estimator.predict(row))
+    assert len(model.predict(model.example_rows())) == 1
 
 
 @pytest.mark.parametrize(

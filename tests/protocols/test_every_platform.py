@@ -57,7 +57,7 @@ def test_predictions_match_estimator(call, endpoint):
 def test_invalid_rows_return_400(call, endpoint, rows):
     """Invalid rows are refused, and the error names no model version."""
     response = call("POST", endpoint.path, endpoint.body(rows), JSON)
-    pattern = "Expected|Object|Number out of range|JSON is malformed"
+    pattern = "Expected|Object|Number out of range|JSON is malformed|too deeply"
     assert_error(response, endpoint, 400, pattern)
     assert "X-Model-Version" not in response.headers
 
@@ -149,7 +149,7 @@ def test_too_large_body_returns_413(call, endpoint):
 def test_unsupported_content_returns_415(call, endpoint):
     """Another media type and another compression are refused."""
     body = endpoint.encode(ROWS)
-    for headers in ({"Content-Type": "application/x-npy"}, JSON | {"Content-Encoding": "br"}):
+    for headers in ({"Content-Type": "application/xml"}, JSON | {"Content-Encoding": "br"}):
         response = call("POST", endpoint.path, body, headers)
         assert_error(response, endpoint, 415, "Expected Content-(Type|Encoding)")
 
@@ -207,4 +207,12 @@ def test_unknown_model_returns_404(call, route):
     """Another model name, another version and an unknown path are not found."""
     method, path = route.split()
     response = call(method, path, b"{}", JSON)
-    assert_error(response, OPEN_INFERENCE, 404, f"{method} {path}: Not Found")
+    assert_error(response, OPEN_INFERENCE, 404, f"{method} {path}: Not Found(; expected |$)")
+
+
+def test_unknown_model_names_the_served_one(call):
+    """The error names the model, or its version, that is served."""
+    response = call("GET", "/v2/models/rose")
+    assert response.json == {"error": "GET /v2/models/rose: Not Found; expected the model iris"}
+    response = call("GET", "/v2/models/iris/versions/2")
+    assert response.json["error"].endswith(f"Not Found; expected the version {VERSION}")

@@ -55,11 +55,17 @@ JSON_REQUESTS = {
     "Azure ML, split": ("/score", {"input_data": {"columns": FEATURES, "data": ROWS}}),
 }
 
+# The row without a measurement, as pandas writes it.
+NO_MEASUREMENTS = ",,,,Torgersen,"
+
 CSV_REQUESTS = {
     "header": FRAME.to_csv(index=False),
     "shuffled header": FRAME[REVERSED].to_csv(index=False),
     "no header": FRAME.to_csv(index=False, header=False),
-    "NaN": FRAME.to_csv(index=False).replace("Torgersen,,,", "Torgersen,nan,NaN,"),
+    "words of numpy, R and JSON for a missing number": FRAME.to_csv(index=False).replace(
+        NO_MEASUREMENTS, "nan,NA, null,None,Torgersen,"
+    ),
+    "further columns": FRAME.to_csv(index_label="id"),
 }
 
 
@@ -92,6 +98,11 @@ def predictions_of(response):
 def test_json_rows_match_estimator(path, payload):
     """Arrays, objects, columns and left-out names are the rows that pandas read."""
     assert predictions_of(post(path, payload)) == EXPECTED
+
+
+def test_one_row_has_no_measurements():
+    """The data have the row whose empty fields are replaced above."""
+    assert CSV_REQUESTS["header"].count(f"\n{NO_MEASUREMENTS}") == 1
 
 
 @pytest.mark.parametrize("text", CSV_REQUESTS.values(), ids=CSV_REQUESTS)

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from app import create_app
 from endpoints import CLASSES, OPEN_INFERENCE, ROWS, assert_error, read_predict_output
+from fixture_models import model_file
+from helpers import in_process
 from tensors import binary_input, json_input, post_infer
+from zoo_models import zoo_model
 
 NO_JSON = {"Inference-Header-Content-Length": "0"}
 
@@ -52,3 +56,30 @@ def test_raw_body_has_whole_rows(call, body):
     """Bytes that are no rows of float64 are refused."""
     response = call("POST", OPEN_INFERENCE.path, body, NO_JSON)
     assert_error(response, OPEN_INFERENCE, 400, "Expected .* bytes|The body is empty|truncated")
+
+
+def test_raw_body_may_begin_with_any_bytes(call):
+    """The bytes of a number may be those of a byte order mark, which only JSON begins with."""
+    near_one = b"\xef\xbb\xbf\x00\x00\x00\xf0\x3f"
+    response = call("POST", OPEN_INFERENCE.path, near_one * 4, NO_JSON)
+    assert (response.status, response.json["outputs"][0]["shape"]) == (200, [1])
+
+
+def test_raw_body_of_missing_numbers():
+    """NaN in a body without JSON is a missing number, for a model that takes one."""
+    model, path = zoo_model("HistGradientBoostingClassifier with gaps")
+    app = create_app(MODEL_PATH=str(path))
+    rows = model.data.rows[:20]
+    assert np.isnan(rows).any()
+    response = in_process(
+        app, "POST", "/v2/models/zoo/infer", rows.astype("<f8").tobytes(), NO_JSON
+    )
+    expected = model.estimator.predict(rows).tolist()
+    assert response.json["outputs"][0]["data"] == expected
+
+
+def test_raw_body_of_texts_is_refused():
+    """Only numbers have a length from which the number of rows follows."""
+    app = create_app(MODEL_PATH=str(model_file("languages")))
+    response = in_process(app, "POST", "/v2/models/languages/infer", b"hello", NO_JSON)
+    assert_error(response, OPEN_INFERENCE, 400, "only the data of a single FP64 input")

@@ -111,10 +111,10 @@ def test_documented_examples_are_answered(name):
             body = content["example"]
             schema = {"components": document["components"]} | content["schema"]
             Draft202012Validator(schema).validate(body)
-            if mimetype == "application/json":
+            if not isinstance(body, str):
                 body = json.dumps(body)
             headers = {"Content-Type": mimetype}
             response = in_process(app, "POST", path.format(**names), body, headers)
             assert response.status == 200, (path, mimetype, response.body)
             answered += 1
-    assert answered == 9
+    assert answered == 10

@@ -15,6 +15,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -181,6 +182,17 @@ def test_several_outputs_of_a_classifier(tmp_path):
     card = write_model(tmp_path / "model.pkl", model)
     assert card.classes == []
     assert 0.5 < card.metrics["held_out"]["accuracy"] <= 1
+
+
+def test_several_labels_of_a_classifier(tmp_path):
+    """A multilabel classifier is measured and served, even if a label comes late in the data."""
+    late = np.arange(len(X)) >= 37
+    y = np.column_stack([late, late & (X[:, 1] > 0)]).astype(int)
+    model = train_model("m", Dataset(X, y), lambda: OneVsRestClassifier(LogisticRegression()))
+    card = write_model(tmp_path / "model.pkl", model)
+    assert set(card.metrics["held_out"]) == {"accuracy", "rows"}
+    assert [row.features for row in card.reference] == X[[0, 37]].tolist()
+    assert load_model(tmp_path / "model.pkl").predict(X[:2]).shape == (2, 2)
 
 
 def test_outlier_detector_has_no_metrics(tmp_path):
