@@ -18,6 +18,7 @@ CI_TASKS = {
     "pin",
     "promote",
     "test",
+    "test-adoption",
     "test-batch",
     "test-clients",
     "test-crds",
