@@ -25,7 +25,7 @@ CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.
 # The names that `make adopt` replaces, and the files that contain them.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
 IMAGE_NOW = $(shell sed -n '/.*newName: /{s///p;q;}' k8s/overlays/staging/kustomization.yaml)
-NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml)
+NAMING = .github/workflows/release.yml .github/workflows/scan.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml)
 
 # The stages of the Dockerfile that are released, and the name of each in the manifests.
 TARGETS := service batch registry
@@ -143,7 +143,7 @@ image: need-container ## Build the image (needs docker or podman)
 
 .PHONY: image-test
 image-test: image .venv/dev ## Build the image and test it hardened (needs docker or podman)
-	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/deployment/test_image.py
+	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) BUILD_ARGS='$(BUILD_ARGS)' $(BIN)/pytest tests/deployment/test_image.py
 
 .PHONY: bench
 bench: need-wrk .venv/serving ## Measure this service against others (needs wrk, two cores, 10 minutes)

@@ -173,10 +173,10 @@ def test_adopt_replaces_all_names(deployment_copy):
 
     changes = list_changes(first, second)
     assert all(line.endswith((f" {second_repo}", f" {second_image}")) for _, line in changes)
-    # Each Application and the project; each image of each overlay, and the release workflow.
+    # Each Application and the project; each image of each overlay, and two workflows.
     lines = [line for text in second.values() for line in text.splitlines()]
     assert sum(line.endswith(f" {second_repo}") for line in lines) == len(OVERLAYS) + 1
-    assert sum(line.endswith(f" {second_image}") for line in lines) == len(OVERLAYS) * 3 + 1
+    assert sum(line.endswith(f" {second_image}") for line in lines) == len(OVERLAYS) * 3 + 2
 
     signed = make(deployment_copy, "--dry-run", "verify", "DIGEST=sha256:0").stdout
     assert f"{second_repo}/.github/workflows/release.yml@refs/heads/main" in signed
