@@ -37,8 +37,7 @@ RUN pip --python /venv/bin/python install --no-cache-dir --no-compile --only-bin
 FROM python AS registry
 COPY --from=build-registry /venv /venv
 COPY --from=build-registry /app /app
-# A dead tracking server is reported after seconds; by default MLflow tries for half a minute.
-ENV PATH=/venv/bin:$PATH MLFLOW_HTTP_REQUEST_MAX_RETRIES=2
+ENV PATH=/venv/bin:$PATH
 WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "serving.registry"]
