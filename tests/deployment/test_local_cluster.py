@@ -20,7 +20,7 @@ DIGESTS = {version: f"sha256:{version * 64}" for version in ("1", "2")}
 # What each program prints, beside recording its arguments.
 PROGRAMS = {
     "kind": "",
-    "kubectl": "",
+    "kubectl": "case $1 in get) echo 3 ;; esac",
     "curl": "echo '{\"prediction\":[0]}'",
     "docker": """
         case "$*" in
@@ -84,20 +84,16 @@ def test_commands_lead_to_rollback(clone, tmp_path_factory):
 
     checkout = work / "kind/work"
     assert refs.split()[0] == git("-C", checkout, "rev-parse", "HEAD").strip()
-    overlays = [
-        (checkout / f"k8s/overlays/{name}/kustomization.yaml").read_text()
-        for name in ("staging", "production")
-    ]
-    for text in overlays:
-        assert DIGESTS["1"] in text
-        assert DIGESTS["2"] not in text
+    for name, version in (("staging", "2"), ("production", "1")):
+        text = (checkout / f"k8s/overlays/{name}/kustomization.yaml").read_text()
+        assert {digest for digest in DIGESTS.values() if digest in text} == {DIGESTS[version]}
         assert "newName: localhost:5001/flask-ml-model\n" in text
     assert "repoURL: git://127.0.0.1/model\n" in (checkout / "k8s/argocd/staging.yaml").read_text()
 
     promoted = git("-C", checkout, "show", "HEAD^:k8s/overlays/production/kustomization.yaml")
     assert DIGESTS["2"] in promoted
     waits = [line for line in log.read_text().splitlines() if line.startswith("kubectl wait")]
-    assert f"localhost:5001/flask-ml-model@{DIGESTS['1']}" in waits[-2]
+    assert f"localhost:5001/flask-ml-model@{DIGESTS['1']}" in waits[-3]
 
 
 def test_unexpected_output_fails(clone, tmp_path_factory):
