@@ -1,5 +1,5 @@
 # The tag tells people the version; the digest cannot be moved to another image.
-FROM docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
+FROM docker.io/library/python:3.14-slim-trixie@sha256:51dafde81dbdb6ebde285137a295cf18a47ca95234fe388a343719cb97305b3d AS python
 # Debian packages that the libraries of the model need, such as libgomp1 for LightGBM. Debian keeps
 # one version of each.
 ARG SYSTEM_PACKAGES=""

@@ -90,7 +90,11 @@ STABLE = [
 ]
 CASES = {
     "error-share": {
-        "good": [requests("canary", 100), requests("canary", 1000, bad=9)],
+        "good": [
+            requests("canary", 100),
+            requests("canary", 1000, bad=9),
+            requests("canary", 100) + requests("canary", 60, bad=60, route="/readyz"),
+        ],
         "bad": [
             requests("canary", 100, bad=2),
             requests("canary", 58, bad=2) + requests("canary", 240, route="/readyz"),
