@@ -6,8 +6,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from alert_rules import ALERTS
+from alert_rules import ALERTS, RELABELINGS
 from documentation import DOCUMENTS, flat_text, quoted, table
+from helpers import ROOT
 from manifests import container_variable, gunicorn_settings, service_container, service_pod
 from serving.model.card import FeatureInfo, FeatureType
 from serving.monitoring.bins import MISSING, UNSEEN, bin_labels
@@ -43,6 +44,14 @@ def test_alerts_match_rules():
             assert re.search(rf"(?<![\w.]){number}(?![\w.])", alert["expr"]), name
 
     assert "[15m]" in ALERTS["MlModelNoTraffic"]["expr"]
+
+
+def test_probe_label_matches_podmonitor():
+    """The document names the label that the PodMonitor gives to probes."""
+    [relabeling] = RELABELINGS
+    assert f"probes and scrapes a label, `{relabeling['targetLabel']}`," in OPERATIONS
+    text = (ROOT / "k8s/components/monitoring/podmonitor.yaml").read_text()
+    assert "metricRelabelings:" in text
 
 
 def test_metrics_port_matches_container():
