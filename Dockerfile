@@ -1,5 +1,5 @@
 # The tag tells people the version; the digest cannot be moved to another image.
-FROM docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285 AS python
+FROM docker.io/library/python:3.14-slim-trixie@sha256:51dafde81dbdb6ebde285137a295cf18a47ca95234fe388a343719cb97305b3d AS python
 # Debian packages that the libraries of the model need, such as libgomp1 for LightGBM. Debian keeps
 # one version of each.
 ARG SYSTEM_PACKAGES=""
@@ -10,42 +10,47 @@ RUN test -z "$SYSTEM_PACKAGES" || { apt-get update \
 
 FROM python AS build
 COPY requirements.txt /tmp/
-# The image has no pip, nothing is compiled, and the libraries' own tests are removed. SageMaker
-# starts the image with the argument `serve`: a link to gunicorn, which gunicorn.conf.py recognises.
+# The image has no pip, nothing is built from source, and the libraries' own tests are removed. Bytecode
+# has no times in it, so that two builds have the same files. SageMaker starts the image with the
+# argument `serve`: a link to gunicorn, which gunicorn.conf.py recognises.
 RUN python -m venv --without-pip /venv \
-    && pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+    && pip --python /venv/bin/python install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
         --requirement /tmp/requirements.txt \
     && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && python -m compileall -q --invalidation-mode unchecked-hash /venv \
     && ln -s gunicorn /venv/bin/serve
 WORKDIR /app
 COPY app.py gunicorn.conf.py model.pkl model.json ./
 COPY serving serving
 # Root owns the files and everyone can read them, whatever the umask of the checkout. They are
 # compiled here, because the container's root file system can be read-only.
-RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
+RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R u=rwX,go=rX .
 
-# Built on demand with --target registry: the init container of k8s/components/registry.
-FROM build AS with-registry
+# With --target registry: the init container of k8s/components/registry.
+FROM build AS build-registry
 COPY requirements/registry.txt /tmp/requirements-registry.txt
-RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
-        --requirement /tmp/requirements-registry.txt
+RUN pip --python /venv/bin/python install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
+        --requirement /tmp/requirements-registry.txt \
+    && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && python -m compileall -q --invalidation-mode unchecked-hash /venv
 
 FROM python AS registry
-COPY --from=with-registry /venv /venv
-COPY --from=with-registry /app /app
+COPY --from=build-registry /venv /venv
+COPY --from=build-registry /app /app
 ENV PATH=/venv/bin:$PATH
 WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "serving.registry"]
 
-# Built on demand with --target batch: the nightly job, and the workers of a Dask cluster.
+# With --target batch: the nightly job, and the workers of a Dask cluster.
 FROM build AS build-batch
 COPY requirements/batch.txt /tmp/requirements-batch.txt
-RUN pip --python /venv/bin/python install --no-cache-dir --only-binary :all: --require-hashes \
+RUN pip --python /venv/bin/python install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
         --requirement /tmp/requirements-batch.txt \
-    && find /venv -type d -name tests -prune -exec rm -r {} +
+    && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && python -m compileall -q --invalidation-mode unchecked-hash /venv
 COPY batch.py ./
-RUN python -m compileall -q . && chmod -R u=rwX,go=rX .
+RUN python -m compileall -q --invalidation-mode unchecked-hash . && chmod -R u=rwX,go=rX .
 
 FROM python AS batch
 COPY --from=build-batch /venv /venv
@@ -57,7 +62,7 @@ USER 10001:10001
 ENTRYPOINT ["python", "batch.py"]
 
 # The last stage is the service; `docker build .` builds it.
-FROM python
+FROM python AS service
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 ENV PATH=/venv/bin:$PATH

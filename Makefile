@@ -24,9 +24,13 @@ CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.
 
 # The names that `make adopt` replaces, and the files that contain them.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
-IMAGE_NOW = $(shell sed -n 's/.*newName: //p' k8s/overlays/staging/kustomization.yaml)
-NAMING = .github/workflows/release.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml) \
-	k8s/components/registry/kustomization.yaml k8s/components/batch/kustomization.yaml
+IMAGE_NOW = $(shell sed -n '/.*newName: /{s///p;q;}' k8s/overlays/staging/kustomization.yaml)
+NAMING = .github/workflows/release.yml .github/workflows/scan.yml $(wildcard k8s/argocd/*.yaml k8s/overlays/*/kustomization.yaml)
+
+# The stages of the Dockerfile that are released, and the name of each in the manifests.
+TARGETS := service batch registry
+TARGET ?= service
+ENTRY = flask-ml-model$(patsubst %,-%,$(filter-out service,$(TARGET)))
 
 OVERLAY_FILE = k8s/overlays/$(OVERLAY)/kustomization.yaml
 # What an overlay names before its first release.
@@ -51,6 +55,14 @@ test: .venv/dev ## Run the tests and show their coverage
 .PHONY: test-swap
 test-swap: need-git .venv/dev ## Swap in another model and run the tests (EXAMPLE=penguins; needs git)
 	.ci/swap_model.sh $(or $(EXAMPLE),penguins)
+
+.PHONY: test-adoption
+test-adoption: need-git .venv/dev ## Adopt a clone, edit it as docs/deployment.md says, and test the manifests (needs git)
+	.ci/adopt.sh
+
+.PHONY: test-cluster
+test-cluster: need-kind ## Create the local cluster of docs/deployment.md: sync, promote, roll back (needs kind, docker, kubectl and git)
+	.ci/local_cluster.sh
 
 .PHONY: test-crds
 test-crds: need-git .venv/dev $(CRDS) ## Validate the custom resources (needs git and the internet)
@@ -135,7 +147,7 @@ image: need-container ## Build the image (needs docker or podman)
 
 .PHONY: image-test
 image-test: image .venv/dev ## Build the image and test it hardened (needs docker or podman)
-	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) $(BIN)/pytest tests/deployment/test_image.py
+	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) BUILD_ARGS='$(BUILD_ARGS)' $(BIN)/pytest tests/deployment/test_image.py
 
 .PHONY: bench
 bench: need-wrk .venv/serving ## Measure this service against others (needs wrk, two cores, 10 minutes)
@@ -143,27 +155,30 @@ bench: need-wrk .venv/serving ## Measure this service against others (needs wrk,
 
 .PHONY: adopt
 adopt: ## Replace the repository and the image name (REPO=https://github.com/you/it IMAGE=ghcr.io/you/it)
-	@echo '$(REPO)' | grep -Eqx 'https://[^/ ]+/[^ ]+' || { echo 'REPO: expected https://...'; exit 2; }
+	@echo '$(REPO)' | grep -Eqx '(https|git)://[^/ ]+/[^ ]+' || { echo 'REPO: expected https://...'; exit 2; }
 	@echo '$(IMAGE)' | grep -Eqx '[a-z0-9.:-]+(/[a-z0-9._-]+)+' || { echo 'IMAGE: expected registry/name, in lower case'; exit 2; }
 	@sed -i.old -e 's|$(REPO_NOW)|$(REPO:.git=)|' -e 's|$(IMAGE_NOW)|$(IMAGE)|' $(NAMING) && rm $(NAMING:=.old)
 
 .PHONY: pin
-pin: need-overlay ## Write a digest into an overlay (OVERLAY=staging DIGEST=sha256:...)
+pin: need-overlay need-target ## Write a digest into an overlay (OVERLAY=staging DIGEST=sha256:..., other image: TARGET=batch)
 	@echo '$(DIGEST)' | grep -Eqx 'sha256:[0-9a-f]{64}' || { echo 'DIGEST: expected sha256: and 64 hex digits'; exit 2; }
-	@sed -i.old 's/^\( *digest: \).*/\1$(DIGEST)/' $(OVERLAY_FILE) && rm $(OVERLAY_FILE).old
+	@grep -q -e '- name: $(ENTRY)$$' $(OVERLAY_FILE) || { echo '$(OVERLAY_FILE): no image $(ENTRY)'; exit 2; }
+	@sed -i.old '/- name: $(ENTRY)$$/,/digest:/ s/\(digest: \).*/\1$(DIGEST)/' $(OVERLAY_FILE) && rm $(OVERLAY_FILE).old
 
 .PHONY: promote
-promote: ## Copy the digest of staging to production
-	@digest=$$($(MAKE) --no-print-directory digest OVERLAY=staging) && \
-	if [ "$$digest" = $(PLACEHOLDER) ]; then \
+promote: ## Copy the digests of staging to production
+	@if [ "$$($(MAKE) --no-print-directory digest OVERLAY=staging)" = $(PLACEHOLDER) ]; then \
 		echo 'staging has no release: its digest is the placeholder of zeros'; exit 2; \
-	fi && \
-	$(MAKE) --no-print-directory pin OVERLAY=production DIGEST="$$digest" && \
-	echo "production now has the digest of staging, $$digest"
+	fi
+	@for target in $(TARGETS); do \
+		digest=$$($(MAKE) --no-print-directory digest OVERLAY=staging TARGET=$$target) && \
+		$(MAKE) --no-print-directory pin OVERLAY=production TARGET=$$target DIGEST="$$digest" && \
+		echo "$$target: production now has the digest of staging, $$digest" || exit 1; \
+	done
 
 .PHONY: digest
-digest: need-overlay ## Print the digest of an overlay (OVERLAY=staging)
-	@sed -n 's/^ *digest: //p' $(OVERLAY_FILE)
+digest: need-overlay need-target ## Print the digest of an overlay (OVERLAY=staging, other image: TARGET=batch)
+	@sed -n '/- name: $(ENTRY)$$/,/digest:/ s/.*digest: //p' $(OVERLAY_FILE)
 
 .PHONY: verify
 verify: need-cosign ## Verify the signature of a digest (DIGEST=sha256:..., needs cosign)
@@ -176,7 +191,7 @@ clean: ## Remove the environments and the caches (keeps mlflow.db and mlruns)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a task needs beside Python is checked before anything is installed.
-.PHONY: need-container need-cosign need-git need-overlay need-prometheus need-proxies need-redis need-wrk
+.PHONY: need-container need-cosign need-git need-kind need-overlay need-prometheus need-proxies need-redis need-target need-wrk
 need-container:
 	@test -n '$(CONTAINER)' || { echo 'needs docker or podman with an engine that answers `info`'; exit 2; }
 
@@ -185,6 +200,9 @@ need-cosign:
 
 need-git:
 	$(call need,git,apt-get install git)
+
+need-kind:
+	$(call need,kind docker kubectl git,https://kind.sigs.k8s.io/docs/user/quick-start/#installation)
 
 need-overlay:
 	@test -f '$(OVERLAY_FILE)' || { echo 'OVERLAY: expected $(sort $(notdir $(wildcard k8s/overlays/*)))'; exit 2; }
@@ -197,6 +215,9 @@ need-proxies:
 
 need-redis:
 	$(call need,redis-server redis-cli,apt-get install redis-server)
+
+need-target:
+	@case ' $(TARGETS) ' in *' $(TARGET) '*) ;; *) echo 'TARGET: expected one of $(TARGETS)'; exit 2;; esac
 
 need-wrk:
 	$(call need,wrk,apt-get install wrk)

@@ -22,10 +22,15 @@ def flat_text(name):
     return " ".join(DOCUMENTS[name].split())
 
 
+def exchanges_in(text):
+    """Return each command of a text and what it prints, from top to bottom."""
+    blocks = [block for language, block in FENCE.findall(text) if language == "console"]
+    return [(command.strip(), printed) for command, printed in EXCHANGE.findall("".join(blocks))]
+
+
 def exchanges(name):
     """Return each command of a document and what it prints, from top to bottom."""
-    blocks = [text for language, text in FENCE.findall(DOCUMENTS[name]) if language == "console"]
-    return [(command.strip(), printed) for command, printed in EXCHANGE.findall("".join(blocks))]
+    return exchanges_in(DOCUMENTS[name])
 
 
 def commands(name):

@@ -10,6 +10,7 @@ import tomllib
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -18,6 +19,18 @@ from helpers import ROOT
 from serving.config import Settings
 
 OVERLAYS = ("staging", "production", "experiment")
+
+ALL_COMPONENTS = sorted(path.name for path in (ROOT / "k8s/components").iterdir())
+
+# The components of the overlays in tests of one object, whatever an owner added or removed.
+COMPONENTS = {"staging": (), "production": ("monitoring", "rollout"), "experiment": ()}
+
+# The stages of the Dockerfile that are released, and their names in the manifests.
+IMAGES = {
+    "service": "flask-ml-model",
+    "batch": "flask-ml-model-batch",
+    "registry": "flask-ml-model-registry",
+}
 
 OLDEST_KUBERNETES = "1.34"  # the first version in which the sleep action of preStop is stable
 
@@ -62,7 +75,8 @@ def documents(path):
 def render(path):
     """Return the objects that kustomize renders from a folder."""
     command = [BIN / "kubectl", "kustomize", ROOT / path]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     return list(yaml.safe_load_all(result.stdout))
 
 
@@ -72,19 +86,65 @@ def rendered_overlay(overlay):
     return render(f"k8s/overlays/{overlay}")
 
 
-def rendered_object(kind, overlay="production", name="ml-model"):
-    """Return the one object of that kind and name in an overlay."""
+def set_components(directory, overlay, components, **others):
+    """Write the components of an overlay, and other keys, in a copy of the manifests."""
+    path = directory / "k8s/overlays" / overlay / "kustomization.yaml"
+    [kustomization] = documents(path)
+    kustomization["components"] = [f"../../components/{name}" for name in components]
+    path.write_text(yaml.safe_dump(kustomization | others))
+
+
+@cache
+def render_with(overlay, *components):
+    """Return the objects of an overlay with exactly these components, in this order."""
+    with TemporaryDirectory() as directory:
+        shutil.copytree(ROOT / "k8s", Path(directory) / "k8s")
+        set_components(Path(directory), overlay, components)
+        return render(Path(directory) / "k8s/overlays" / overlay)
+
+
+def find_object(objects, kind, name="ml-model"):
+    """Return the one object of that kind and name."""
     [match] = [
-        item
-        for item in rendered_overlay(overlay)
-        if item["kind"] == kind and item["metadata"]["name"] == name
+        item for item in objects if item["kind"] == kind and item["metadata"]["name"] == name
     ]
     return match
+
+
+def rendered_object(kind, overlay="production", name="ml-model"):
+    """Return an object of an overlay, with the components that its tests are about.
+
+    The overlay itself has those that its owner chose.
+    """
+    return find_object(render_with(overlay, *COMPONENTS[overlay]), kind, name)
 
 
 def pod_template(item):
     """Return the pod that an object makes."""
     return item["spec"]["template"]["spec"]
+
+
+def pods_of(item):
+    """Return every pod that is described in an object, at any depth."""
+    if isinstance(item, list):
+        return [pod for value in item for pod in pods_of(value)]
+    if not isinstance(item, dict):
+        return []
+    if "containers" in item:
+        return [item]
+
+    return pods_of(list(item.values()))
+
+
+def check_pod(objects):
+    """Return the pod of the check, which a Job makes or, with a canary, an AnalysisTemplate."""
+    [check] = [
+        item
+        for item in objects
+        if item["metadata"]["name"] == "ml-model-check" and item["kind"] != "NetworkPolicy"
+    ]
+    [pod] = pods_of(check)
+    return pod
 
 
 def service_pod(overlay="production"):
@@ -107,7 +167,8 @@ def container_variable(name):
 @cache
 def argo_objects():
     """Return the project and the Applications of Argo CD."""
-    return [*render("k8s/argocd"), *documents(ROOT / "k8s/argocd/experiment.yaml")]
+    paths = sorted((ROOT / "k8s/argocd").glob("*.yaml"))
+    return [item for path in paths for item in documents(path)]
 
 
 @cache
@@ -154,11 +215,13 @@ def assert_restricted(pod):
         assert resources["limits"] == {"memory": resources["requests"]["memory"]}
         assert "cpu" in resources["requests"]
 
-    assert pod["securityContext"] == service_pod()["securityContext"]
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    # No user: OpenShift refuses one, and the image has a numeric one that is not root.
+    context = {key: value for key, value in pod["securityContext"].items() if key != "fsGroup"}
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert pod["automountServiceAccountToken"] is False
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
-    assert all("emptyDir" in volume for volume in pod.get("volumes", []))
+    for volume in pod.get("volumes", []):
+        assert {"emptyDir", "persistentVolumeClaim"} & volume.keys()
 
 
 def make(directory, *arguments, **options):
@@ -176,51 +239,3 @@ def deployment_texts(directory):
         if path.is_file()
     ]
     return {str(path.relative_to(directory)): path.read_text() for path in files}
-
-
-MONITORING = ROOT / "k8s" / "components" / "monitoring"
-
-RULE = yaml.safe_load((MONITORING / "prometheusrule.yaml").read_text())["spec"]
-
-CANARY = yaml.safe_load((ROOT / "k8s/components/rollout/prometheusrule.yaml").read_text())["spec"]
-
-RULES = [rule for group in RULE["groups"] for rule in group["rules"]]
-
-ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-
-MINUTES = 100
-
-promtool = pytest.mark.skipif(
-    not shutil.which("promtool"), reason="needs promtool: make test-monitoring"
-)
-
-prometheus = pytest.mark.skipif(
-    not shutil.which("prometheus"), reason="needs prometheus: make test-monitoring"
-)
-
-
-def series(name, per_minute, minutes=MINUTES, start=0, **labels):
-    """Return a counter that grows by `per_minute` each minute."""
-    text = ", ".join(f'{key}="{value}"' for key, value in {"namespace": "n", **labels}.items())
-    return {"series": f"{name}{{{text}}}", "values": f"{start}+{per_minute}x{minutes}"}
-
-
-def promql(directory, rule, query, inputs, minutes=MINUTES):
-    """Return the numbers that a query gives after `minutes` minutes of the rule."""
-    # promtool only compares: it prints the result when the expected sample is wrong.
-    wrong = {
-        "expr": query,
-        "eval_time": f"{minutes}m",
-        "exp_samples": [{"labels": "wrong", "value": 0}],
-    }
-    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": [wrong]}
-    unit = {"rule_files": ["rules.yaml"], "tests": [test]}
-    (directory / "rules.yaml").write_text(yaml.safe_dump(rule))
-    (directory / "test.yaml").write_text(yaml.safe_dump(unit))
-
-    command = ["promtool", "test", "rules", "test.yaml"]
-    result = subprocess.run(command, cwd=directory, capture_output=True, text=True)
-    output = result.stdout + result.stderr
-    match = re.search("got: ?(.*)", output)
-    assert match, output
-    return [float(value) for value in re.findall(r"} ([^ ,]+)", match[1])]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from manifests import MINUTES, series
+from alert_rules import MINUTES, series
 from serving.monitoring.drift import chi2_bound, smoothed_shares
 
 

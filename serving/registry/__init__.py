@@ -9,7 +9,8 @@ import os
 # directory. A server that does not respond is given up after seconds, not after minutes.
 MLFLOW_DEFAULTS = {
     "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

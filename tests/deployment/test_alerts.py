@@ -7,8 +7,18 @@ import subprocess
 import pytest
 import yaml
 
+from alert_rules import (
+    ALERTS,
+    CANARY,
+    MINUTES,
+    MONITORING,
+    RELABELINGS,
+    RULE,
+    firing_alerts,
+    promql,
+    promtool,
+)
 from app import create_app
-from manifests import ALERTS, CANARY, MONITORING, RULE, promql, promtool
 from metric_series import (
     REFERENCE,
     drift_series,
@@ -24,23 +34,33 @@ from serving.api.service import service_of
 from serving.protocols.kserve_v1 import VERTEX_AI_PREDICT_RULE
 
 
-def test_traffic_rules_select_scoring_routes():
-    """Alerts and dashboard leave out the probes; the canary counts the scoring routes."""
+def test_probe_routes_are_marked():
+    """The PodMonitor marks the probes and scrapes, and no route that a client uses."""
     app = create_app()
-    rules = list(app.url_map.iter_rules())
-    scored = {rule.rule for rule in rules if "POST" in rule.methods} - {"/feedback"}
-    alerts = (MONITORING / "prometheusrule.yaml").read_text()
-    board = (MONITORING / "dashboard.json").read_text()
-    [excluded] = set(re.findall(r'route!~\\?"([^"\\]+)', alerts + board))
-    assert all(
-        re.fullmatch(excluded, route)
-        for route in service_of(app).probe_paths - {VERTEX_AI_PREDICT_RULE} | {"/metrics", "/drift"}
-    )
-    assert not any(re.fullmatch(excluded, route) for route in scored)
-    [counted] = re.findall(
-        r'route=~"([^"]+)', json.dumps(CANARY).replace("\\\\", "").replace('\\"', '"')
-    )
-    assert {rule.rule for rule in rules if re.fullmatch(counted, rule.rule)} == scored
+    rules = {rule.rule for rule in app.url_map.iter_rules()}
+    [relabeling] = RELABELINGS
+    assert relabeling["sourceLabels"] == ["route"]
+    marked = {rule for rule in rules if re.fullmatch(relabeling["regex"], rule)}
+
+    probes = service_of(app).probe_paths - {VERTEX_AI_PREDICT_RULE}
+    assert marked == rules & (probes | {"/metrics", "/drift"})
+
+
+def test_probe_routes_are_named_once():
+    """The alerts, the canary and the dashboard leave out what the PodMonitor marks."""
+    [relabeling] = RELABELINGS
+    label = relabeling["targetLabel"]
+    queries = json.dumps([RULE, CANARY]) + (MONITORING / "dashboard.json").read_text()
+    assert "route=" not in queries
+    assert "route!" not in queries
+    selectors = re.findall(r"http_request(?:s_total|_duration_seconds_bucket){([^}]*)}", queries)
+    assert len(selectors) > 5
+    assert all(f'{label}=\\"\\"' in selector for selector in selectors)
+
+
+def up_series(namespace, values):
+    labels = f'namespace="{namespace}", container="ml-model", pod="p"'
+    return {"series": f"up{{{labels}}}", "values": values}
 
 
 CASES = {
@@ -61,8 +81,8 @@ CASES = {
         "firing": [[pod_series("rows_total", 0, model_version="v")]],
     },
     "MlModelNotScraped": {
-        "quiet": [version_series(("stable", "v"))],
-        "firing": [[], request_series(1000)],
+        "quiet": [[up_series("n", f"1x{MINUTES}")]],
+        "firing": [[], request_series(1000), [up_series("n", f"0x{MINUTES}")]],
     },
     "MlModelVersionsDisagree": {
         "quiet": [version_series(("stable", "v"), ("stable", "v"), ("canary", "w"))],
@@ -132,6 +152,49 @@ def test_alert_fires_in_its_cases(tmp_path, name, state, inputs):
     """An alert fires in its firing cases only."""
     found = promql(tmp_path, RULE, f'ALERTS{{alertname="{name}", alertstate="firing"}}', inputs)
     assert bool(found) == (state == "firing")
+
+
+@promtool
+@pytest.mark.parametrize(
+    ("production", "expected"),
+    [
+        (f"1x{MINUTES}", []),
+        ("1x30 stale", ["production"]),  # its pods are gone
+        (f"1x30 0x{MINUTES}", ["production"]),  # its pods do not answer
+    ],
+)
+@pytest.mark.parametrize("minutes", [45, 85, MINUTES])
+def test_lost_namespace_is_reported(tmp_path, production, expected, minutes):
+    """If production is gone from minute 30, its alert fires and names it while staging is up."""
+    inputs = [up_series("staging", f"1x{MINUTES}"), up_series("production", production)]
+    alerts = firing_alerts(tmp_path, "MlModelNotScraped", inputs, minutes)
+    assert [namespace for namespace, _ in alerts] == expected
+    assert all("any pod in production:" in summary for _, summary in alerts)
+
+
+@promtool
+def test_unknown_namespace_is_reported(tmp_path):
+    """If nothing was ever scraped, the alert says so without a namespace."""
+    [(namespace, summary)] = firing_alerts(tmp_path, "MlModelNotScraped", [], 45)
+    assert namespace is None
+    assert "any pod in any namespace:" in summary
+
+
+@promtool
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("MlModelDrift", drift_series([0, 0, 0, 0, 5, 10, 10])),
+        ("MlModelAbsoluteErrorHigh", error_series(10, 2.7)),
+    ],
+)
+def test_summaries_round_values(tmp_path, name, inputs):
+    """A summary has a rounded value, not fifteen digits."""
+    alerts = firing_alerts(tmp_path, name, inputs)
+    assert alerts
+    for _, summary in alerts:
+        assert re.search(r" \d+\.\d+ ", summary)
+        assert not re.search(r"\d\.\d{4}", summary)
 
 
 @promtool

@@ -1,11 +1,14 @@
 """Argo CD: the project allows what the overlays render, and the Applications belong to it."""
 
-from helpers import ROOT
-from manifests import OVERLAYS, argo_objects, documents, rendered_overlay
+from manifests import ALL_COMPONENTS, OVERLAYS, argo_objects, render_with, rendered_overlay
 
 
 def list_applications():
     return [item for item in argo_objects() if item["kind"] == "Application"]
+
+
+def list_kinds(objects):
+    return {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in objects}
 
 
 def test_namespaces_enforce_restricted_standard():
@@ -13,6 +16,19 @@ def test_namespaces_enforce_restricted_standard():
     for application in list_applications():
         labels = application["spec"]["syncPolicy"]["managedNamespaceMetadata"]["labels"]
         assert labels == {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def test_applications_compare_on_server():
+    """The API server compares, because what it sets by default is no difference."""
+    for application in list_applications():
+        annotations = application["metadata"]["annotations"]
+        assert annotations["argocd.argoproj.io/compare-options"] == "ServerSideDiff=true"
+
+
+def test_retries_take_newest_commit():
+    """A retry takes the newest commit, so that a revert does not wait for the failed one."""
+    for application in list_applications():
+        assert application["spec"]["syncPolicy"]["retry"]["refresh"] is True
 
 
 def test_applications_belong_to_project():
@@ -33,14 +49,16 @@ def test_applications_belong_to_project():
 def test_project_allows_rendered_kinds_only():
     """The project allows the kinds that are rendered, and no other."""
     [project] = [item["spec"] for item in argo_objects() if item["kind"] == "AppProject"]
-    objects = [item for overlay in OVERLAYS for item in rendered_overlay(overlay)]
-    objects += documents(ROOT / "k8s/components/ab/httproute.yaml")
-    for path in (ROOT / "k8s/components/batch").glob("*.yaml"):
-        objects += [item for item in documents(path) if item["kind"] != "Component"]
-
-    rendered = {(item["apiVersion"].rpartition("/")[0], item["kind"]) for item in objects}
     allowed = {(item["group"], item["kind"]) for item in project["namespaceResourceWhitelist"]}
-    assert allowed == rendered
+    used = set()
+    for overlay in OVERLAYS:
+        assert list_kinds(rendered_overlay(overlay)) <= allowed
+        # A canary makes an AnalysisTemplate of the check's Job.
+        without_canary = [name for name in ALL_COMPONENTS if name != "rollout"]
+        used |= list_kinds(render_with(overlay, *without_canary))
+        used |= list_kinds(render_with(overlay, *ALL_COMPONENTS))
+
+    assert allowed == used
     assert project["clusterResourceWhitelist"] == [
         {"group": "", "kind": "Namespace", "name": "ml-model-*"}
     ]

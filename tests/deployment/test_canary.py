@@ -8,13 +8,12 @@ import pytest
 import yaml
 from scipy.stats import chi2
 
+from alert_rules import CANARY, promql, promtool, series
 from helpers import ROOT
-from manifests import promql, promtool, series
 from serving.monitoring.limits import MAX_FEATURE_BINS
 
 ROLLOUT = ROOT / "k8s" / "components" / "rollout"
 TEMPLATE = yaml.safe_load((ROLLOUT / "analysistemplate.yaml").read_text())["spec"]
-RULE = yaml.safe_load((ROLLOUT / "prometheusrule.yaml").read_text())["spec"]
 METRICS = {metric["name"]: metric for metric in TEMPLATE["metrics"]}
 QUERIES = {
     name: metric["provider"]["prometheus"]["query"].replace("{{args.namespace}}", "n")
@@ -48,9 +47,9 @@ def bins(role, feature, *rows_per_minute):
     ]
 
 
-def requests(role, good, bad=0, slow=0):
+def requests(role, good, bad=0, slow=0, route="/predict"):
     """Return the counters of a role's requests per minute: status 200, status 500, taking 2 s."""
-    labels = {"role": role, "route": "/predict"}
+    labels = {"role": role, "route": route}
     samples = [series("http_requests_total", good, method="POST", status=200, **labels)]
     if bad:
         samples.append(series("http_requests_total", bad, method="POST", status=500, **labels))
@@ -65,7 +64,7 @@ def requests(role, good, bad=0, slow=0):
 
 def measure(directory, name, inputs):
     """Return the values of the query of a metric."""
-    return promql(directory, RULE, QUERIES[name], inputs, EVALUATION_MINUTES)
+    return promql(directory, CANARY, QUERIES[name], inputs, EVALUATION_MINUTES)
 
 
 def verdict(name, result):
@@ -91,14 +90,29 @@ STABLE = [
 ]
 CASES = {
     "error-share": {
-        "good": [requests("canary", 100), requests("canary", 1000, bad=9)],
-        "bad": [requests("canary", 100, bad=2)],
-        "inconclusive": [[], requests("canary", 0)],
+        "good": [
+            requests("canary", 100),
+            requests("canary", 1000, bad=9),
+            requests("canary", 100) + requests("canary", 60, bad=60, route="/readyz"),
+        ],
+        "bad": [
+            requests("canary", 100, bad=2),
+            requests("canary", 58, bad=2) + requests("canary", 240, route="/readyz"),
+        ],
+        "inconclusive": [
+            [],
+            requests("canary", 0),
+            requests("canary", 240, route="/healthz"),
+            requests("canary", 4, bad=4, route="/metrics"),
+        ],
     },
     "p99-seconds": {
         "good": [requests("canary", 1000), requests("canary", 1000, slow=5)],
-        "bad": [requests("canary", 1000, slow=50)],
-        "inconclusive": [[], requests("canary", 0)],
+        "bad": [
+            requests("canary", 1000, slow=50),
+            requests("canary", 60, slow=2) + requests("canary", 240, route="/v2/health/live"),
+        ],
+        "inconclusive": [[], requests("canary", 0), requests("canary", 240, route="/healthz")],
     },
     "prediction-mix": {
         "good": [
@@ -199,14 +213,14 @@ def test_chance_stays_below_limit(n_bins):
 @promtool
 def test_canary_rules_pass_promtool_lint(tmp_path):
     """The rules pass the linter of promtool."""
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(RULE))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(CANARY))
     command = ["promtool", "check", "rules", "--lint=all", "--lint-fatal", tmp_path / "rules.yaml"]
     subprocess.run(command, check=True)
 
 
 def test_analysis_queries_recorded_series():
     """Each query of the analysis uses a series that a rule records."""
-    recorded = {rule["record"] for group in RULE["groups"] for rule in group["rules"]}
+    recorded = {rule["record"] for group in CANARY["groups"] for rule in group["rules"]}
     for query in QUERIES.values():
         queried = re.search(r"[a-z0-9_]+(:[a-z0-9_]+)+", query)
         assert queried[0] in recorded

@@ -1,38 +1,33 @@
 """The components that an owner adds to an overlay: A/B route, model registry, nightly batch."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 
+from helpers import ROOT
 from manifests import (
-    CUSTOM_GROUPS,
+    ALL_COMPONENTS,
     DIGEST,
     OLDEST_KUBERNETES,
     assert_restricted,
+    check_pod,
+    documents,
+    find_object,
     instructions,
     pod_template,
     released_image,
-    render,
+    render_with,
     rendered_object,
-    service_container,
-    service_pod,
 )
 
 
-def render_with_component(directory, component, overlay="production"):
-    """Add a component to an overlay of a copy, as docs/ says, and render it."""
-    path = directory / "k8s/overlays" / overlay / "kustomization.yaml"
-    text, _, components = path.read_text().partition("components:\n")
-    path.write_text(f"{text}components:\n  - ../../components/{component}\n{components}")
-    return render(path.parent)
-
-
-def test_ab_route_splits_traffic(deployment_copy):
+def test_ab_route_splits_traffic():
     """The A/B route splits the traffic of production by weight, or by header."""
-    rendered = render_with_component(deployment_copy, "ab")
-    [route] = [item for item in rendered if item["kind"] == "HTTPRoute"]
+    route = find_object(render_with("production", "ab"), "HTTPRoute")
     *by_header, by_weight = route["spec"]["rules"]
     assert sum(backend["weight"] for backend in by_weight["backendRefs"]) == 100
 
@@ -63,28 +58,19 @@ def test_ab_route_splits_traffic(deployment_copy):
 
 
 @pytest.fixture(params=["staging", "production"])
-def registry_overlay(request, deployment_copy):
+def registry_overlay(request):
     """Return the name of an overlay and its objects, with the component `registry`."""
-    return request.param, render_with_component(deployment_copy, "registry", request.param)
+    return request.param, render_with(request.param, "registry")
 
 
 def list_registry_pods(rendered):
-    return [pod_template(item) for item in rendered if item["kind"] in ("Deployment", "Job")]
-
-
-def test_registry_objects_are_valid(registry_overlay):
-    """With the component `registry` every object is still valid."""
-    _, rendered = registry_overlay
-    for item in rendered:
-        if not CUSTOM_GROUPS.search(item["apiVersion"]):
-            kubernetes_validate.validate(item, OLDEST_KUBERNETES, strict=True)
+    return [pod_template(find_object(rendered, "Deployment")), check_pod(rendered)]
 
 
 def test_registry_pods_pull_their_version(registry_overlay):
     """With the component `registry` service and check pull the version that they use."""
     _, rendered = registry_overlay
     pods = list_registry_pods(rendered)
-    assert len(pods) == 2
     assert pods[0]["initContainers"] == pods[1]["initContainers"]
 
     for pod in pods:
@@ -94,7 +80,7 @@ def test_registry_pods_pull_their_version(registry_overlay):
         command, uri, option, model_path = init["args"]
         assert command == "pull"
         assert option == "--model"
-        assert re.fullmatch("models:/[a-z]+/[0-9]+", uri)
+        assert re.fullmatch("models:/[^/@]+/[0-9]+", uri)
 
         variables = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert variables["MODEL_PATH"] == model_path
@@ -105,7 +91,9 @@ def test_registry_pods_pull_their_version(registry_overlay):
         ]
         assert written in mounts
         assert Path(model_path).parent == Path(written["mountPath"])
-        assert Path(init["env"][-1]["value"]) == Path(written["mountPath"])
+        init_variables = {variable["name"]: variable["value"] for variable in init["env"]}
+        for name in ("TMPDIR", "MPLCONFIGDIR"):  # the root file system is read-only
+            assert init_variables[name] == written["mountPath"]
         assert written["name"] in [volume["name"] for volume in pod["volumes"]]
         assert DIGEST.fullmatch(init["image"].removeprefix(f"{released_image()}@"))
 
@@ -115,8 +103,8 @@ def test_registry_policies_admit_tracking_server(registry_overlay):
     overlay, rendered = registry_overlay
     [init] = list_registry_pods(rendered)[0]["initContainers"]
     variables = {variable["name"]: variable["value"] for variable in init["env"]}
-    pattern = r"http://(\w+)\.(\w+):([0-9]+)"
-    _, namespace, port = re.fullmatch(pattern, variables["MLFLOW_TRACKING_URI"]).groups()
+    pattern = r"https?://[\w.-]+:([0-9]+)"
+    [port] = re.fullmatch(pattern, variables["MLFLOW_TRACKING_URI"]).groups()
     policies = [item["spec"] for item in rendered if item["kind"] == "NetworkPolicy"]
 
     for name in ("ml-model", "ml-model-check"):
@@ -124,22 +112,28 @@ def test_registry_policies_admit_tracking_server(registry_overlay):
         [after] = [spec for spec in policies if spec["podSelector"] == before["podSelector"]]
         *others, added = after["egress"]
         assert others == before["egress"]
-        to = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-        assert added == {"to": [to], "ports": [{"protocol": "TCP", "port": int(port)}]}
+        [server] = added["to"]
+        assert list(server["namespaceSelector"]["matchLabels"]) == ["kubernetes.io/metadata.name"]
+        assert added["ports"] == [{"protocol": "TCP", "port": int(port)}]
 
 
 @pytest.fixture
-def batch_objects(deployment_copy):
-    """Return the objects that the component `batch` adds, by kind, validated."""
-    rendered = render_with_component(deployment_copy, "batch")
+def batch_objects():
+    """Return the objects that the component `batch` adds, by kind."""
     added = {
-        item["kind"]: item for item in rendered if item["metadata"]["name"] == "ml-model-batch"
+        item["kind"]: item
+        for item in render_with("production", "batch")
+        if item["metadata"]["name"] == "ml-model-batch"
     }
-    assert added.keys() == {"CronJob", "NetworkPolicy", "PersistentVolumeClaim", "ServiceAccount"}
-    for item in added.values():
-        kubernetes_validate.validate(item, OLDEST_KUBERNETES, strict=True)
-
+    # No claim: a sync waits until a claim is bound, and that may be when the first pod starts.
+    assert added.keys() == {"CronJob", "NetworkPolicy", "ServiceAccount"}
     return added
+
+
+def test_no_component_has_a_claim():
+    """A claim is bound when its first pod starts, which must not keep a sync waiting."""
+    objects = render_with("production", *ALL_COMPONENTS)
+    assert "PersistentVolumeClaim" not in {item["kind"] for item in objects}
 
 
 def test_batch_job_ends(batch_objects):
@@ -152,36 +146,58 @@ def test_batch_job_ends(batch_objects):
     assert {"activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"} <= job.keys()
 
 
-def test_batch_pod_is_restricted(batch_objects):
-    """The pod of the nightly batch has the security settings of the service."""
+def test_batch_pod_has_own_account(batch_objects):
+    """The nightly batch runs the batch image with an account of its own."""
     pod = pod_template(batch_objects["CronJob"]["spec"]["jobTemplate"])
     [container] = pod["containers"]
-    context = service_pod()["securityContext"]
-    assert pod["securityContext"] == context | {"fsGroup": context["runAsGroup"]}
-    assert container["securityContext"] == service_container()["securityContext"]
-    assert pod["automountServiceAccountToken"] is False
     assert pod["restartPolicy"] == "Never"
     assert pod["serviceAccountName"] == batch_objects["ServiceAccount"]["metadata"]["name"]
-
-    resources = container["resources"]
-    assert resources["limits"] == {"memory": resources["requests"]["memory"]}
-    assert "cpu" in resources["requests"]
     assert re.fullmatch(rf"{released_image()}@{DIGEST.pattern}", container["image"])
 
 
-def test_batch_pod_reads_and_writes_its_volume(batch_objects):
-    """The nightly batch reads from its volume, writes to it and skips bad rows."""
+def test_batch_pod_mounts_documented_claim(batch_objects):
+    """The nightly batch mounts the claim that a person makes, and may write to it."""
     pod = pod_template(batch_objects["CronJob"]["spec"]["jobTemplate"])
-    [container] = pod["containers"]
-    [mount] = container["volumeMounts"]
+    [claim] = documents(ROOT / "k8s/components/batch/persistentvolumeclaim.yaml")
+    kubernetes_validate.validate(claim, OLDEST_KUBERNETES, strict=True)
     [volume] = pod["volumes"]
-    assert volume["persistentVolumeClaim"]["claimName"] == "ml-model-batch"
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    [user] = set(instructions("USER"))
+    assert pod["securityContext"]["fsGroup"] == int(user.partition(":")[2])
 
-    source, target, *options = container["args"]
-    assert source.startswith(mount["mountPath"])
-    assert target.startswith(mount["mountPath"])
-    assert options == ["--on-error", "skip"]
-    assert '["python", "batch.py"]' in instructions("ENTRYPOINT")
+
+def run_batch_command(batch_objects, volume, tmp_path):
+    """Run the command of the nightly batch with a `python` that prints its arguments."""
+    [container] = pod_template(batch_objects["CronJob"]["spec"]["jobTemplate"])["containers"]
+    [mount] = container["volumeMounts"]
+    program = tmp_path / "bin/python"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    program.chmod(0o755)
+
+    command = [word.replace(mount["mountPath"], str(volume)) for word in container["command"]]
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, capture_output=True, text=True, env={"PATH": path})
+
+
+def test_batch_scores_its_volume(batch_objects, tmp_path):
+    """The nightly batch reads from its volume, writes to it and skips bad rows."""
+    volume = tmp_path / "data"
+    (volume / "in").mkdir(parents=True)
+    (volume / "in/monday.csv").touch()
+    result = run_batch_command(batch_objects, volume, tmp_path)
+    assert result.stdout == f"batch.py {volume}/in {volume}/out --on-error skip\n"
+    assert result.returncode == 0
+
+
+def test_batch_takes_empty_volume(batch_objects, tmp_path):
+    """A night without files, such as the first one, does not fail, and the folder is there."""
+    volume = tmp_path / "data"
+    volume.mkdir()
+    result = run_batch_command(batch_objects, volume, tmp_path)
+    assert result.stdout == f"{volume}/in is empty\n"
+    assert result.returncode == 0
+    assert (volume / "in").is_dir()
 
 
 def test_batch_pod_has_no_network(batch_objects):

@@ -7,8 +7,15 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from helpers import ROOT
-from manifests import CUSTOM_GROUPS, OVERLAYS, argo_objects, documents, rendered_overlay
+from manifests import (
+    ALL_COMPONENTS,
+    CUSTOM_GROUPS,
+    OVERLAYS,
+    argo_objects,
+    find_object,
+    render_with,
+    rendered_overlay,
+)
 
 CRDS = os.environ.get("CRDS")
 
@@ -16,14 +23,11 @@ pytestmark = pytest.mark.skipif(not CRDS, reason="needs CRDs: make test-crds")
 
 
 def list_custom_objects():
-    """Return every custom resource that is deployed."""
-    objects = [
-        item
-        for overlay in OVERLAYS
-        for item in rendered_overlay(overlay)
-        if CUSTOM_GROUPS.search(item["apiVersion"])
-    ]
-    return [*objects, *argo_objects(), *documents(ROOT / "k8s/components/ab/httproute.yaml")]
+    """Return every custom resource that is or can be deployed."""
+    objects = render_with("production", *ALL_COMPONENTS)
+    for overlay in OVERLAYS:
+        objects = [*objects, *rendered_overlay(overlay)]
+    return [item for item in objects + argo_objects() if CUSTOM_GROUPS.search(item["apiVersion"])]
 
 
 class CrdLoader(yaml.SafeLoader):
@@ -85,7 +89,7 @@ def test_custom_resources_are_valid(schemas, item):
 
 def test_unknown_fields_are_rejected(schemas):
     """The validation sees a field that the definition does not have."""
-    [rollout] = [item for item in list_custom_objects() if item["kind"] == "Rollout"]
+    rollout = find_object(render_with("production", "rollout"), "Rollout")
     steps = rollout["spec"]["strategy"]["canary"]["steps"]
     wrong = rollout | {"spec": rollout["spec"] | {"strategy": {"canary": {"stepz": steps}}}}
     validator = Draft202012Validator(schemas[rollout["apiVersion"], rollout["kind"]])

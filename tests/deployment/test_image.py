@@ -18,8 +18,11 @@ IMAGE = os.environ.get("IMAGE", "")
 
 pytestmark = pytest.mark.skipif(not CONTAINER, reason="needs docker or podman: make image-test")
 
+BUILD_ARGS = shlex.split(os.environ.get("BUILD_ARGS", ""))
+
+# With a user of the cluster's choice, as on OpenShift, instead of the image's.
 HARDENED = shlex.split(
-    "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --user 10001"
+    "--read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --user 1000770000:0"
 )
 
 LIST_FILES = """
@@ -31,17 +34,30 @@ for folder, _, names in os.walk("."):
 """
 
 
-def run_engine(*arguments):
+DIGEST_FILES = """
+import hashlib, os, stat
+for top in ("/venv", "/app"):
+    for folder, folders, names in os.walk(top):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            mode = stat.filemode(os.lstat(path).st_mode)
+            content = open(path, "rb").read()
+            print(path, mode, hashlib.sha256(content).hexdigest())
+"""
+
+
+def run_engine(*arguments, timeout=120):
     """Run the container engine and return what it prints."""
     command = [CONTAINER, *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
 
-def run_python(program):
-    """Return what the image's Python prints for `program`."""
-    return run_engine("run", "--rm", *HARDENED, IMAGE, "python", "-c", program)
+def run_python(program, image=IMAGE):
+    """Return what an image's Python prints for `program`."""
+    return run_engine("run", "--rm", *HARDENED, image, "python", "-c", program)
 
 
 def inspect_image():
@@ -105,6 +121,20 @@ def test_image_holds_read_only_program():
     assert writable.keys() - set(bytecode) == top | modules
     assert set(writable.values()) == {"False"}
     assert len(bytecode) == len(modules) + 2  # of every module, and of the two at the top
+
+
+def test_two_builds_have_same_files():
+    """A second build, from nothing, has the same files with the same content."""
+    again = f"{IMAGE}-again"
+    command = ["build", "--quiet", "--no-cache", *BUILD_ARGS, "--tag", again, str(ROOT)]
+    run_engine(*command, timeout=600)
+    try:
+        first = run_python(DIGEST_FILES).splitlines()
+        second = run_python(DIGEST_FILES, again).splitlines()
+    finally:
+        run_engine("image", "rm", again)
+    assert len(first) > 1000
+    assert first == second
 
 
 def test_image_holds_no_tools():

@@ -8,6 +8,7 @@ import pytest
 from app import create_app
 from helpers import ROOT
 from manifests import (
+    ALL_COMPONENTS,
     CUSTOM_GROUPS,
     DIGEST,
     MAKEFILE,
@@ -15,13 +16,16 @@ from manifests import (
     OVERLAYS,
     argo_objects,
     assert_restricted,
+    check_pod,
     container_variable,
     documents,
+    find_object,
     gunicorn_port,
     gunicorn_settings,
     instructions,
-    pod_template,
+    pods_of,
     released_image,
+    render_with,
     rendered_object,
     rendered_overlay,
     service_container,
@@ -29,6 +33,9 @@ from manifests import (
     service_settings,
 )
 from serving.api.routing import ADMIN_PATHS
+
+# What a person applies, beside the Applications: docs/ says when.
+APPLIED_BY_HAND = ("components/batch/persistentvolumeclaim.yaml",)
 
 PROBES = ("startup", "readiness", "liveness")
 
@@ -43,7 +50,7 @@ def test_rendered_objects_are_valid(overlay):
     """Every rendered object is in its namespace and valid for the oldest supported Kubernetes."""
     for item in rendered_overlay(overlay):
         assert item["metadata"]["namespace"] == f"ml-model-{overlay}"
-        assert re.fullmatch("ml-model(-check|-canary|-dashboard)?", item["metadata"]["name"])
+        assert re.fullmatch("ml-model(-[a-z]+)*", item["metadata"]["name"])
         if not CUSTOM_GROUPS.search(item["apiVersion"]):  # test_crds.py validates those
             kubernetes_validate.validate(item, OLDEST_KUBERNETES, strict=True)
 
@@ -51,9 +58,8 @@ def test_rendered_objects_are_valid(overlay):
 def test_no_manifest_is_orphaned():
     """Every file below k8s/ is the root of a tree or is listed by a kustomization."""
     # The roots, and the components that docs/ tells the owner to add.
-    roots = ("argocd", "argocd/experiment.yaml")
-    optional = ("components/ab", "components/batch", "components/registry")
-    listed = {ROOT / "k8s" / name for name in (*roots, *optional)}
+    roots = [ROOT / "k8s" / name for name in APPLIED_BY_HAND]
+    listed = {*roots, *(ROOT / "k8s/components").iterdir(), *(ROOT / "k8s/argocd").iterdir()}
     for item in argo_objects():
         if item["kind"] == "Application":
             listed.add(ROOT / item["spec"]["source"]["path"])
@@ -94,15 +100,16 @@ def test_all_files_agree_on_ports():
 def test_network_policy_admits_only_known_callers():
     """The network policy admits the gateway, the check and Prometheus, and nobody else."""
     spec = rendered_object("NetworkPolicy")["spec"]
-    gateway, prometheus = (
-        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
-        for name in ("gateway", "monitoring")
-    )
     check = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "ml-model-check"}}}
-    assert spec["ingress"] == [
-        {"from": [gateway, check], "ports": [{"port": "http"}]},
-        {"from": [prometheus], "ports": [{"port": "metrics"}]},
-    ]
+    to_http, to_metrics = spec["ingress"]
+    gateway, second = to_http["from"]
+    [prometheus] = to_metrics["from"]
+    assert second == check
+    assert to_http["ports"] == [{"port": "http"}]
+    assert to_metrics["ports"] == [{"port": "metrics"}]
+    for caller in (gateway, prometheus):  # whose names are the owner's
+        [label] = caller["namespaceSelector"]["matchLabels"]
+        assert label == "kubernetes.io/metadata.name"
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
 
     check_policy = rendered_object("NetworkPolicy", name="ml-model-check")["spec"]
@@ -111,26 +118,41 @@ def test_network_policy_admits_only_known_callers():
     assert check_policy["egress"] == [to_service, dns]
     assert "ingress" not in check_policy
     assert set(check_policy["policyTypes"]) == {"Ingress", "Egress"}
-
-    job = rendered_object("Job", name="ml-model-check")
-    labels = job["spec"]["template"]["metadata"]["labels"].items()
-    assert check_policy["podSelector"]["matchLabels"].items() <= labels
     assert check["podSelector"] == check_policy["podSelector"]
-    assert not rendered_object("Service")["spec"]["selector"].items() <= labels
 
 
-def test_check_runs_after_each_sync():
-    """A Job runs the smoke test against the Service after each sync."""
-    job = rendered_object("Job", name="ml-model-check")
-    assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
+def check_template(overlay):
+    """Return the template of the check's pod, with its labels."""
+    if overlay == "production":
+        template = rendered_object("AnalysisTemplate", overlay, "ml-model-check")
+        [metric] = template["spec"]["metrics"]
+        return metric["provider"]["job"]["spec"]["template"]
 
-    [container] = pod_template(job)["containers"]
-    service = rendered_object("Service")
+    return rendered_object("Job", overlay, "ml-model-check")["spec"]["template"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_check_asks_service(overlay):
+    """The check runs the smoke test against the Service, whose policy admits it."""
+    template = check_template(overlay)
+    service = rendered_object("Service", overlay)
+    [container] = template["spec"]["containers"]
     url = f"http://{service['metadata']['name']}"
     assert container["command"] == ["python", "-m", "serving.smoke_test", url]
     assert [port["port"] for port in service["spec"]["ports"]] == [80]
     assert (ROOT / "serving/smoke_test.py").exists()
     assert container["env"] == [container_variable("API_KEYS")]
+
+    labels = template["metadata"]["labels"].items()
+    policy = rendered_object("NetworkPolicy", overlay, "ml-model-check")["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels
+    assert not service["spec"]["selector"].items() <= labels
+
+
+def test_check_runs_after_each_sync():
+    """Where a Deployment makes the pods, the check is a hook after each sync."""
+    job = rendered_object("Job", "staging", "ml-model-check")
+    assert job["metadata"]["annotations"]["argocd.argoproj.io/hook"] == "PostSync"
 
 
 def test_probes_call_existing_routes():
@@ -146,22 +168,22 @@ def test_probes_call_existing_routes():
     assert re.search("'(/[a-z]+)'", healthcheck)[1] in routes
 
 
-def test_image_and_pod_share_one_user():
-    """Image and pod name the same user, by number, and it is not root."""
+def test_image_names_numeric_user():
+    """The image names a user by number, which is not root, so that no pod has to name one."""
     [user] = set(instructions("USER"))
     uid, gid = map(int, user.split(":"))
-    context = service_pod()["securityContext"]
-    assert context["runAsUser"] == uid
-    assert context["runAsGroup"] == gid
-    assert context["runAsNonRoot"] is True
-    assert uid > 9999
+    assert min(uid, gid) > 9999
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "Job"])
-def test_pods_meet_restricted_standard(kind):
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("components", [None, ALL_COMPONENTS], ids=["own", "all"])
+def test_pods_meet_restricted_standard(overlay, components):
     """Every pod meets the restricted standard that its namespace enforces."""
-    [pod] = [pod_template(item) for item in rendered_overlay("production") if item["kind"] == kind]
-    assert_restricted(pod)
+    objects = rendered_overlay(overlay) if components is None else render_with(overlay, *components)
+    pods = [pod for item in objects for pod in pods_of(item)]
+    assert len(pods) >= 2
+    for pod in pods:
+        assert_restricted(pod)
 
 
 def test_grace_period_covers_drain():
@@ -189,6 +211,10 @@ def test_selectors_match_pod_labels(overlay):
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
 
+    hash_labels = {"staging": "pod-template-hash", "production": "rollouts-pod-template-hash"}
+    for spread in spreads:
+        assert spread["matchLabelKeys"] == [hash_labels.get(overlay, "pod-template-hash")]
+
     account = service_pod(overlay)["serviceAccountName"]
     assert account == rendered_object("ServiceAccount", overlay)["metadata"]["name"]
 
@@ -208,49 +234,20 @@ def test_autoscaler_owns_replicas(overlay):
     assert "replicas" not in scaled["spec"]
 
 
-def test_rollout_uses_deployment_template():
-    """The Rollout makes its pods from the template of a Deployment that makes none."""
-    rollout = rendered_object("Rollout")
-    deployment = rendered_object("Deployment")
-    assert rollout["spec"]["workloadRef"] == {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "name": deployment["metadata"]["name"],
-    }
-    assert deployment["spec"]["replicas"] == 0
-    assert "template" not in rollout["spec"]  # so that there is one image to pin
-    assert rollout["spec"]["selector"] == deployment["spec"]["selector"]
-    assert rollout["spec"]["minReadySeconds"] == deployment["spec"]["minReadySeconds"]
-
-
-def test_rollout_runs_analysis_twice():
-    """The Rollout runs the AnalysisTemplate after both partial steps, with its arguments."""
-    canary = rendered_object("Rollout")["spec"]["strategy"]["canary"]
-    template = rendered_object("AnalysisTemplate")
-    argument_names = [argument["name"] for argument in template["spec"]["args"]]
-    analyses = [step["analysis"] for step in canary["steps"] if "analysis" in step]
-    assert len(analyses) == 2
-    for analysis in analyses:
-        assert analysis["templates"] == [{"templateName": template["metadata"]["name"]}]
-        assert [argument["name"] for argument in analysis["args"]] == argument_names
-
-    roles = {canary[f"{role}Metadata"]["labels"]["role"] for role in ("canary", "stable")}
-    assert roles == {"canary", "stable"}
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_overlays_pin_released_image(overlay):
-    """Service and check run one image, named by digest, which the release workflow pushes."""
-    pods = [
-        pod_template(item)
-        for item in rendered_overlay(overlay)
-        if "template" in item.get("spec", {})
-    ]
-    assert len(pods) == 2
-    [image] = {container["image"] for pod in pods for container in pod["containers"]}
-    name, _, digest = image.partition("@")
-    assert DIGEST.fullmatch(digest)
-    assert name == released_image()
+def test_overlays_pin_released_images(overlay):
+    """Every pod runs an image, named by digest, that the release workflow pushes."""
+    for components in (None, ALL_COMPONENTS):
+        objects = render_with(overlay, *components) if components else rendered_overlay(overlay)
+        for pod in [pod for item in objects for pod in pods_of(item)]:
+            for container in pod["containers"] + pod.get("initContainers", []):
+                name, _, digest = container["image"].partition("@")
+                assert DIGEST.fullmatch(digest)
+                assert name == released_image()
+
+        [service] = find_object(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+        [check] = check_pod(objects)["containers"]
+        assert service["image"] == check["image"]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

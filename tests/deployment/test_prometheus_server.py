@@ -12,29 +12,35 @@ import numpy as np
 import yaml
 from sklearn.datasets import load_diabetes, load_iris
 
+from alert_rules import CANARY, MONITORING, RELABELINGS, RULE, prometheus
 from fixture_models import model_file
 from helpers import JSON, free_port, wait_until
-from manifests import (
-    CANARY,
-    MONITORING,
-    RULE,
-    prometheus,
-)
 
 DASHBOARD = json.loads((MONITORING / "dashboard.json").read_text())
 GROUPS = RULE["groups"] + CANARY["groups"]
 RECORDED = {rule["record"] for group in GROUPS for rule in group["rules"] if "record" in rule}
 
 
-def queries():
-    return [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+# Their series come from the kubelet.
+KUBELET_METRICS = "container_memory_"
+
+
+def list_targets():
+    """Return the query and the legend of each line of the dashboard."""
+    targets = [target for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    return [(target["expr"], target["legendFormat"]) for target in targets]
+
+
+def render_legend(template, labels):
+    """Return the legend that Grafana shows for a series."""
+    return re.sub(r"{{(\w+)}}", lambda match: labels.get(match[1], ""), template)
 
 
 def test_dashboard_queries_recorded_series():
     """The dashboard queries existing series, and its panels do not overlap."""
-    named = {
-        name for query in queries() for name in re.findall(r"[a-z0-9_]+(?::[a-z0-9_]+)+", query)
-    }
+    named = set()
+    for query, _ in list_targets():
+        named |= set(re.findall(r"[a-z0-9_]+(?::[a-z0-9_]+)+", query))
     assert named <= RECORDED and "column:drift:critical1h" in named
     cells = [
         (x, y)
@@ -44,6 +50,14 @@ def test_dashboard_queries_recorded_series():
     ]
     assert len(cells) == len(set(cells)) and max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_dashboard_sums_within_namespaces():
+    """No line of the dashboard adds up several namespaces, and each names its own."""
+    for query, legend in list_targets():
+        assert "{{namespace}}" in legend
+        for labels in re.findall(r"\b(?:sum|max|min|avg|count)(?: by \(([^)]*)\))?", query):
+            assert "namespace" in labels.split(", "), query
 
 
 class Prometheus:
@@ -64,7 +78,13 @@ class Prometheus:
         config = {
             "global": {"scrape_interval": "1s"},
             "rule_files": ["rules.yaml"],
-            "scrape_configs": [{"job_name": "ml-model", "static_configs": static_configs}],
+            "scrape_configs": [
+                {
+                    "job_name": "ml-model",
+                    "static_configs": static_configs,
+                    "metric_relabel_configs": list(map(relabel_config, RELABELINGS)),
+                }
+            ],
         }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
 
@@ -73,13 +93,16 @@ class Prometheus:
         command.append(f"--web.listen-address={self.address}")
         self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.DEVNULL)
 
-    def query(self, query):
-        """Return {(namespace, column): value}, with "" as a label that a series has not."""
+    def query_series(self, query):
+        """Return the series of a query, each with its labels and its value."""
         url = f"http://{self.address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
         with urllib.request.urlopen(url, timeout=10) as response:
-            data = json.load(response)["data"]["result"]
+            return json.load(response)["data"]["result"]
+
+    def query(self, query):
+        """Return {(namespace, column): value}, with "" as a label that a series has not."""
         values = {}
-        for item in data:
+        for item in self.query_series(query):
             labels = item["metric"]
             value = float(item["value"][1])
             values[labels.get("namespace", ""), labels.get("column", "")] = value
@@ -88,6 +111,14 @@ class Prometheus:
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+def relabel_config(relabeling):
+    """Return a rule of a PodMonitor as Prometheus itself has it: its keys in snake case."""
+    return {
+        re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", key): value
+        for key, value in relabeling.items()
+    }
 
 
 class Stream:
@@ -166,8 +197,17 @@ def test_prometheus_reports_shifted_streams(serve, tmp_path):
         unshifted_features = columns - expected - {("iris", "predicted class")}
         assert unshifted_features.isdisjoint(server.query(alerts))
 
-        for query in queries():
-            assert server.query(query.replace("$namespace", ".*").replace("$column", ".*")), query
+        # The scrapes themselves are requests, and are marked.
+        assert server.query('http_requests_total{route="/metrics", probe="true"}')
+        assert not server.query('http_requests_total{route="/metrics", probe=""}')
+
+        legends = []
+        for query, template in list_targets():
+            found = server.query_series(query.replace("$namespace", ".*").replace("$column", ".*"))
+            assert found or KUBELET_METRICS in query, query
+            legends.append([render_legend(template, item["metric"]) for item in found])
+        for lines in legends:
+            assert sorted(set(lines)) == sorted(lines)
     finally:
         for stream in streams.values():
             stream.stop()

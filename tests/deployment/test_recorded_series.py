@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manifests import RULE, promql, promtool, series
+from alert_rules import RULE, promql, promtool, series
 from metric_series import REFERENCE, drift_series, pod_series, regressor_drift_series
 from serving.monitoring.drift import assess_drift
 

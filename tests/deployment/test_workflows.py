@@ -4,9 +4,18 @@ import re
 import shlex
 
 from helpers import ROOT
-from manifests import DOCKERFILE, MAKEFILE, PROJECT, deployment_texts, workflow_steps, workflows
+from manifests import (
+    DOCKERFILE,
+    IMAGES,
+    MAKEFILE,
+    PROJECT,
+    deployment_texts,
+    workflow_steps,
+    workflows,
+)
 
 WRITE_PERMISSIONS = {
+    ("codeql.yml", "analyze"): {"security-events"},
     ("release.yml", "image"): {"packages", "id-token"},
     ("release.yml", "pin"): {"contents"},
     ("promote.yml", "pull-request"): {"contents", "pull-requests"},
@@ -18,8 +27,10 @@ CI_TASKS = {
     "pin",
     "promote",
     "test",
+    "test-adoption",
     "test-batch",
     "test-clients",
+    "test-cluster",
     "test-crds",
     "test-monitoring",
     "test-proxies",
@@ -59,28 +70,80 @@ def test_steps_handle_secrets_safely():
     assert "secrets." not in (ROOT / ".github/workflows/ci.yml").read_text()
 
 
+def list_step_names(steps):
+    """Return the action of each step, or the first line of its script."""
+    return [step.get("uses", step.get("run", "")).split("@")[0].split("\n")[0] for step in steps]
+
+
 def test_release_scans_and_signs_before_pinning():
     """A release is scanned, signed and verified before any overlay names it."""
-    steps = workflows()["release.yml"]["jobs"]["image"]["steps"]
-    names = [step.get("uses", step.get("run", "")).split("@")[0].split("\n")[0] for step in steps]
+    jobs = workflows()["release.yml"]["jobs"]
+    steps = jobs["image"]["steps"]
+    names = list_step_names(steps)
     push = names.index("docker/build-push-action")
     scan = names.index("anchore/scan-action")
+    sbom = names.index("anchore/sbom-action")
     sign = len(steps) - 1
-    assert push < scan < sign
-
-    build = steps[push]["with"]
-    assert build["sbom"] is True
-    assert build["provenance"] == "mode=max"
-    assert "push-by-digest=true" in build["outputs"]
-    assert "tags" not in build
+    assert push < scan < sbom < sign
     assert steps[scan]["with"]["severity-cutoff"] == "high"
     assert "fail-build" not in steps[scan]["with"]
 
-    first, second = steps[sign]["run"].splitlines()
-    assert first.startswith("cosign sign --yes")
-    assert second.startswith("make verify")
-    assert workflows()["release.yml"]["jobs"]["pin"]["needs"] == "image"
+    commands = [line.split(" ")[:3] for line in steps[sign]["run"].splitlines()]
+    assert commands[:2] == [["cosign", "sign", "--yes"], ["cosign", "attest", "--yes"]]
+    assert commands[2][:2] == ["make", "verify"]
+    assert steps[sign]["env"]["SBOM"] == steps[sbom]["with"]["output-file"]
+    assert jobs["pin"]["needs"] == "image"
     assert not any("latest" in text for text in deployment_texts(ROOT).values())
+
+
+def test_release_builds_every_image():
+    """Every image is built, and its signed digest goes from the matrix to the job `pin`."""
+    jobs = workflows()["release.yml"]["jobs"]
+    targets = [item["target"] for item in jobs["image"]["strategy"]["matrix"]["include"]]
+    assert targets == list(IMAGES)
+    outputs = {target: f"${{{{ steps.sign.outputs.{target} }}}}" for target in targets}
+    assert jobs["image"]["outputs"] == outputs
+    assert jobs["image"]["steps"][-1]["id"] == "sign"
+
+    pinned = jobs["pin"]["steps"][-1]
+    for target in targets:
+        output = f"${{{{ needs.image.outputs.{target} }}}}"
+        assert pinned["env"][target.upper()] == output
+        assert f'TARGET={target} DIGEST="${target.upper()}"' in pinned["run"]
+
+
+def test_release_is_reproducible():
+    """Nothing in an image has the time of its build, and a tag keeps it in the registry."""
+    steps = workflows()["release.yml"]["jobs"]["image"]["steps"]
+    step = steps[list_step_names(steps).index("docker/build-push-action")]
+    assert step["env"] == {"SOURCE_DATE_EPOCH": "${{ steps.commit.outputs.epoch }}"}
+    build = step["with"]
+    assert build["outputs"] == "type=image,push=true,rewrite-timestamp=true"
+    # Both have times in them.
+    assert build["provenance"] is False
+    assert build["sbom"] is False
+    assert "sha-${{ github.sha }}${{ matrix.suffix }}" in build["tags"]
+
+    labels = dict(line.split("=", 1) for line in build["labels"].splitlines())
+    names = {name.removeprefix("org.opencontainers.image.") for name in labels}
+    assert names == {"source", "revision", "version", "licenses"}
+    assert labels["org.opencontainers.image.licenses"] == PROJECT["project"]["license"]
+
+
+def test_scan_covers_every_image():
+    """Each week the images that production runs are scanned as strictly as a release."""
+    scan = workflows()["scan.yml"]
+    job = scan["jobs"]["production"]
+    assert scan["env"] == workflows()["release.yml"]["env"]
+    assert job["strategy"]["matrix"]["target"] == list(IMAGES)
+    release_steps = workflows()["release.yml"]["jobs"]["image"]["steps"]
+    settings = []
+    for steps in (release_steps, job["steps"]):
+        step = steps[list_step_names(steps).index("anchore/scan-action")]
+        settings.append({key: step["with"][key] for key in ("severity-cutoff", "only-fixed")})
+    assert settings[0] == settings[1]
+    zeros = re.search(r"^PLACEHOLDER := (\S+)$", MAKEFILE, re.MULTILINE)[1]
+    assert job["steps"][-1]["if"] == f"steps.production.outputs.digest != '{zeros}'"
 
 
 def test_pinned_digest_starts_no_release():
@@ -95,7 +158,7 @@ def test_ci_runs_make_tasks():
     commands = [
         shlex.split(line)
         for _, step in workflow_steps()
-        for line in step.get("run", "").splitlines()
+        for line in step.get("run", "").replace("\\\n", "").splitlines()
     ]
     used = {words[words.index("make") + 1] for words in commands if "make" in words}
     assert used == CI_TASKS

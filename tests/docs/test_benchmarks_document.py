@@ -37,9 +37,6 @@ def test_capacity_follows_from_rates():
         for cell, rate in zip(cells, rates, strict=True):
             n_cores = math.ceil(int(predictions.replace(",", "")) / rate / (target / 100))
             assert cell == f"{n_cores}, {math.ceil(n_cores / n_workers)}"
-
-    bounds = f"bounds are {autoscaler['minReplicas']} to {autoscaler['maxReplicas']} pods"
-    assert bounds in BENCHMARKS
     memory = service_container()["resources"]["limits"]["memory"]
     assert memory.replace("Mi", " MiB") in BENCHMARKS
 

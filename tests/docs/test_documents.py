@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from documentation import DOCUMENTS, FENCE, commands, curls, quoted
+from documentation import DOCUMENTS, FENCE, commands, curls, exchanges_in, quoted, section
 from helpers import ROOT
 from manifests import MAKEFILE
 
@@ -64,8 +64,14 @@ def test_every_command_is_tested():
         "make adopt REPO=https://github.com/you/it IMAGE=ghcr.io/you/it",
         "kubectl create namespace argocd",
         f"kubectl apply --namespace argocd --server-side --filename {install}",
-        "kubectl apply --kustomize k8s/argocd",  # tests/deployment/test_argo.py
+        # tests/deployment/test_argo.py
+        "kubectl apply --namespace argocd --filename k8s/argocd/project.yaml "
+        "--filename k8s/argocd/staging.yaml",
+        "kubectl apply --namespace argocd --filename k8s/argocd/production.yaml",
     ]
+    # tests/deployment/test_local_cluster.py
+    local_cluster = exchanges_in(section("deployment.md", "Local cluster"))
+    tested += [command for command, _ in local_cluster if not command.startswith("curl ")]
     found = [
         command
         for name in DOCUMENTS
@@ -73,7 +79,6 @@ def test_every_command_is_tested():
         if name not in WALKTHROUGHS and not command.startswith("curl ")
     ]
     assert found == tested
-    assert (ROOT / "k8s/argocd/kustomization.yaml").exists()
 
 
 def test_named_tasks_exist():

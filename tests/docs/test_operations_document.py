@@ -5,11 +5,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
-import yaml
 
+from alert_rules import ALERTS, RELABELINGS
 from documentation import DOCUMENTS, flat_text, quoted, table
 from helpers import ROOT
-from manifests import ALERTS, container_variable, gunicorn_settings, service_container, service_pod
+from manifests import container_variable, gunicorn_settings, service_container, service_pod
 from serving.model.card import FeatureInfo, FeatureType
 from serving.monitoring.bins import MISSING, UNSEEN, bin_labels
 from serving.monitoring.drift import MIN_PSI, MIN_ROWS, SIGNIFICANCE_LEVEL, assess_drift
@@ -44,6 +44,14 @@ def test_alerts_match_rules():
             assert re.search(rf"(?<![\w.]){number}(?![\w.])", alert["expr"]), name
 
     assert "[15m]" in ALERTS["MlModelNoTraffic"]["expr"]
+
+
+def test_probe_label_matches_podmonitor():
+    """The document names the label that the PodMonitor gives to probes."""
+    [relabeling] = RELABELINGS
+    assert f"probes and scrapes a label, `{relabeling['targetLabel']}`," in OPERATIONS
+    text = (ROOT / "k8s/components/monitoring/podmonitor.yaml").read_text()
+    assert "metricRelabelings:" in text
 
 
 def test_metrics_port_matches_container():
@@ -108,14 +116,3 @@ def test_secret_matches_container():
     secret = container_variable("API_KEYS")["valueFrom"]["secretKeyRef"]
     command = f"create secret generic {secret['name']} --from-literal={secret['key']}="
     assert command in DOCUMENTS["operations.md"]
-
-
-def test_namespaces_match_network_policy():
-    """The document names the namespaces that the network policy admits."""
-    policy = yaml.safe_load((ROOT / "k8s/base/networkpolicy.yaml").read_text())
-    callers, scrapers = (
-        rule["from"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
-        for rule in policy["spec"]["ingress"]
-    )
-    sentence = f"the namespace `{callers}` to the service, and `{scrapers}` to the metrics port"
-    assert sentence in OPERATIONS

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 
 from helpers import ROOT, Call, free_port
 from registries import FILE_NAMES, digest
+from serving.registry import MLFLOW_DEFAULTS
 
 DIGEST_TAGS = ("sha256", "card_sha256")  # of FILE_NAMES
 
@@ -36,11 +37,14 @@ def test_missing_version_is_refused(registered, checkout, assert_refused, argume
 @pytest.mark.parametrize("arguments", [["pull", "models:/iris@champion"], ["register", "iris"]])
 def test_missing_server_is_refused(checkout, assert_refused, arguments):
     """A server that does not respond is one line."""
-    variables = {
-        "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    }
+    variables = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{free_port()}"}
     assert_refused(checkout, *arguments, contains="Connection refused", **variables)
+
+
+def test_silent_server_is_given_up_soon():
+    """A server that accepts and says nothing is given up within half a minute."""
+    n_attempts = int(MLFLOW_DEFAULTS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) + 1
+    assert n_attempts * int(MLFLOW_DEFAULTS["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 30
 
 
 class TruncatingProxy(BaseHTTPRequestHandler):
@@ -73,10 +77,7 @@ def test_interrupted_download_is_refused(registered, checkout, run_registry, ass
         proxy.truncated_name = name
         proxy.n_truncated = 0
         Thread(target=proxy.serve_forever, daemon=True).start()
-        variables = {
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}",
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        }
+        variables = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{proxy.server_port}"}
         assert_refused(checkout, "pull", "models:/iris/1", contains=name, **variables)
         assert proxy.n_truncated > 0
 
