@@ -130,13 +130,11 @@ class RequestReader:
             self.parser.feed_data(data[start:end])
         except httptools.HttpParserUpgrade:
             self.replace_parser()
-        except httptools.HttpParserInvalidMethodError as error:
-            if begins_with_method(data, start):
-                self.reject("501 Not Implemented", "Expected a method of HTTP/1.1")
-            else:
-                self.reject("400 Bad Request", f"Malformed HTTP request: {error}")
         except (httptools.HttpParserError, ConnectionRejected) as error:
-            if not self.is_finished:
+            is_unknown_method = isinstance(error, httptools.HttpParserInvalidMethodError)
+            if is_unknown_method and begins_with_method(data, start):
+                self.reject("501 Not Implemented", "Expected a method of HTTP/1.1")
+            elif not self.is_finished:
                 self.reject("400 Bad Request", f"Malformed HTTP request: {error}")
 
     def replace_parser(self) -> None:
