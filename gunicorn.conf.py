@@ -140,7 +140,7 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let the event loop of the worker write the log; a worker without one writes each line."""
     if hasattr(worker, "loop"):
-        service_of(worker.wsgi).telemetry.request_log.attach(worker.loop)
+        service_of(worker.wsgi).telemetry.write_log_in(worker.loop)
 
 
 def worker_exit(_: Any, __: Any) -> None:

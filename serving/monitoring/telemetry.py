@@ -59,6 +59,10 @@ class Telemetry:
         if self.feedback is not None:
             self.feedback.attach(slot)
 
+    def write_log_in(self, loop: Any) -> None:
+        """Let an event loop write the log of this process from now on."""
+        self.request_log.attach(loop)
+
     def worker_count(self) -> int:
         """Return the number of workers, those that have ended and were not replaced included."""
         return self.requests.worker_count()
