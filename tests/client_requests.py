@@ -256,7 +256,3 @@ REFUSED = {
         "Object contains unknown field `id`",
     ),
 }
-
-
-def endpoint_at(path):
-    return next(endpoint for endpoint in ENDPOINTS.values() if endpoint.path == path)

@@ -5,8 +5,12 @@ import gzip
 import pytest
 
 from client_requests import ANSWERED, INVOCATIONS, JSON_LINES, REFUSED, SCORE, encode, lines
-from endpoints import ROWS, assert_error
+from endpoints import ENDPOINTS, ROWS, assert_error
 from helpers import VERSION
+
+
+def endpoint_at(path):
+    return next(endpoint for endpoint in ENDPOINTS.values() if endpoint.path == path)
 
 
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
