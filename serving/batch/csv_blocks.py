@@ -11,20 +11,21 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from serving.batch.csv_lines import join_columns, split_lines
-from serving.batch.scoring import (
+from serving.batch.features import (
     MAX_QUOTED_LENGTH,
+    NULL_VALUES,
     Reasons,
-    ScoredRows,
-    Scorer,
-    append_predictions,
+    column_type,
+    describe_bad_value,
     find_failing_indices,
-    format_csv_row,
+    missing_texts,
+    value_kind,
 )
+from serving.batch.scoring import ScoredRows, Scorer, append_predictions, format_csv_row
 from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.batch.tables import DEFAULT_COMPRESSION
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-NULL_VALUES = ["", "null", "NULL", "NA", "N/A", "#N/A", "None"]
 
 
 class CsvScorer:
@@ -48,11 +49,11 @@ class CsvScorer:
         self.metadata = scorer.metadata
         self.compression = DEFAULT_COMPRESSION
 
-        features = scorer.model.features
+        self.features = {feature.name: feature for feature in scorer.model.signature.features}
         self.types = {name: pa.string() for name in self.names}
-        self.types |= {name: pa.float64() for name in features}
+        self.types |= {name: column_type(feature) for name, feature in self.features.items()}
         self.byte_types = {name: pa.binary() for name in self.names}
-        self.parsed_columns = list(dict.fromkeys([*self.passthrough_columns, *features]))
+        self.parsed_columns = list(dict.fromkeys([*self.passthrough_columns, *self.features]))
 
     def __call__(self, block: bytes) -> tuple[Any, BatchStats]:
         """Return the block with its predictions, and its counts."""
@@ -60,8 +61,8 @@ class CsvScorer:
         reasons: Reasons = {}
         table = self._parse_block(block, wrong_width_rows, reasons)
 
-        features = [table.column(name) for name in self.scorer.model.features]
-        scored = self.scorer.score(self.scorer.to_matrix(features, reasons), reasons)
+        features = [self._feature_column(table, name) for name in self.features]
+        scored = self.scorer.score(self.scorer.to_rows(features, reasons), reasons)
         stats = scored.stats
         stats.rows += len(wrong_width_rows)
         stats.lines = block.count(b"\n")
@@ -81,6 +82,15 @@ class CsvScorer:
         if self.as_table:
             return append_predictions(table.select(self.passthrough_columns), scored), stats
         return self._append_to_lines(lines, scored), stats
+
+    def _feature_column(self, table: Any, name: str) -> Any:
+        """Return the column of a feature, in which missing texts are null."""
+        column = table.column(name)
+        missing = missing_texts(self.features[name])
+        if column.type != pa.string() or not missing:
+            return column
+        is_missing = pc.is_in(pc.utf8_trim_whitespace(column), pa.array(missing))
+        return pc.if_else(is_missing, None, column)
 
     def _append_to_lines(self, lines: Any, scored: ScoredRows) -> Any:
         if not scored.keep_mask.all():
@@ -120,19 +130,24 @@ class CsvScorer:
         )
 
     def _cast_valid_values(self, name: str, column: Any, reasons: Reasons) -> Any:
-        column_type = self.types[name]
+        target = self.types[name]
         texts = column
-        if column_type == pa.float64():
-            texts = as_number_texts(column)
+        if target != pa.string():
+            texts = as_value_texts(column)
 
-        failing = find_failing_indices(lambda span: texts[span].cast(column_type), len(texts))
+        failing = find_failing_indices(
+            lambda span: texts[span].cast(target), len(texts), (pa.ArrowInvalid,)
+        )
         for i in failing:
             value = column[i].as_py()[:MAX_QUOTED_LENGTH].decode(errors="replace")
-            reasons.setdefault(i, self.scorer.describe_bad_value(name, repr(value)))
+            expected = "UTF-8"
+            if target != pa.string():
+                expected = value_kind(self.features[name])
+            reasons.setdefault(i, describe_bad_value(name, expected, repr(value)))
 
         is_failing = np.zeros(len(texts), bool)
         is_failing[failing] = True
-        return pc.if_else(pa.array(is_failing), None, texts).cast(column_type)
+        return pc.if_else(pa.array(is_failing), None, texts).cast(target)
 
 
 def read_column_names(header: bytes) -> list[str]:
@@ -145,8 +160,8 @@ def read_column_names(header: bytes) -> list[str]:
     return names
 
 
-def as_number_texts(column: Any) -> Any:
-    """Return a column of bytes as the parser reads numbers: without white space, and with nulls."""
+def as_value_texts(column: Any) -> Any:
+    """Return a column of bytes as the parser reads values: without white space, and with nulls."""
     any_text = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
     texts = pc.ascii_trim_whitespace(pc.cast(column, options=any_text))
     return pc.if_else(pc.is_in(texts, pa.array(NULL_VALUES)), None, texts)

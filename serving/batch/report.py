@@ -9,8 +9,10 @@ from tqdm import tqdm
 
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchStats
-from serving.monitoring.drift import assess_drift
-from serving.monitoring.reference import Reference
+from serving.model.arrays import Floats
+from serving.monitoring.drift_report import describe_drift
+from serving.monitoring.prediction_bins import ClassBins
+from serving.monitoring.prediction_counters import PredictionCounts
 
 PROGRESS_INTERVAL_SECONDS = 30  # between two lines of progress if stderr is no terminal
 
@@ -58,34 +60,42 @@ def print_report(scorer: Scorer, total: BatchStats, seconds: float, file: Any) -
     if total.rows == total.n_bad:
         return
 
-    reference = Reference(scorer.model)
-    if reference.has_classes:
+    if len(scorer.class_values):
         print(f"  classes   {describe_class_mix(scorer, total)}", file=file)
-    print(f"  drift     {describe_drift(scorer, total, reference)}", file=file)
+    print(f"  drift     {list_drifting_columns(scorer, total)}", file=file)
 
 
 def describe_class_mix(scorer: Scorer, total: BatchStats) -> str:
     """Return the share of each predicted class."""
-    shares = total.classes / total.classes.sum()
+    shares = total.prediction_counts / total.prediction_counts.sum()
     labels = scorer.labels.to_pylist()
     return ", ".join(f"{label} {share:.3f}" for label, share in zip(labels, shares, strict=True))
 
 
-def describe_drift(scorer: Scorer, total: BatchStats, reference: Reference) -> str:
+def list_drifting_columns(scorer: Scorer, total: BatchStats) -> str:
     """Return the columns that have drifted, with their index, or the verdict on all columns."""
-    names = [feature.name for feature in reference.features]
-    live_counts = scorer.bins.split(np.asarray(total.bin_counts))
-    reference_counts = list(reference.feature_counts)
-    if reference.has_classes:
-        names.append("classes")
-        live_counts.append(total.classes)
-        reference_counts.append(reference.class_counts)
+    counts = PredictionCounts(
+        total.rows - total.n_bad, count_by_bin(scorer, total), np.asarray(total.feature_counts)
+    )
+    report = describe_drift(scorer.scope, counts)
 
     drifting = []
-    verdict = ""
-    for name, live, expected in zip(names, live_counts, reference_counts, strict=True):
-        assessment = assess_drift(live, expected, reference.n_monitored_columns)
-        verdict = verdict or assessment["verdict"]
-        if assessment["verdict"] == "drifting":
-            drifting.append(f"{name} {assessment['psi']:.2f}")
-    return ", ".join(drifting) or verdict
+    columns = [
+        *report["features"],
+        {"name": "classes", **(report["classes"] or {})},
+        {"name": "predictions", **(report["prediction"] or {})},
+    ]
+    for column in columns:
+        if column.get("verdict") == "drifting":
+            drifting.append(f"{column['name']} {column['psi']:.2f}")
+    return ", ".join(drifting) or report["verdict"]
+
+
+def count_by_bin(scorer: Scorer, total: BatchStats) -> Floats:
+    """Return the number of predictions in each bin: classes beyond a limit share one."""
+    bins = scorer.scope.prediction_bins
+    if not isinstance(bins, ClassBins):
+        return np.asarray(total.prediction_counts)
+    counts = np.zeros(bins.size)
+    np.add.at(counts, list(bins.indices.values()), total.prediction_counts)
+    return counts

@@ -1,4 +1,4 @@
-"""What a batch job counts: rows, bad rows, classes and bins, block by block."""
+"""What a batch job counts: rows, bad rows, predictions and bins, block by block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,15 +28,16 @@ class BatchStats:
     """Counts of a block, a file or a job.
 
     `bad_rows` holds the bad rows of one block until they are written; `n_bad` and `first_bad_row`
-    outlive them. `classes` and `bin_counts` are arrays, or 0 before the first block.
+    outlive them. `prediction_counts`, by class or by bin of a number, and `feature_counts`, by bin,
+    are arrays, or 0 before the first block.
     """
 
     rows: int = 0
     lines: int = 0
     n_bad: int = 0
     first_bad_row: BadRow | None = None
-    classes: Any = 0
-    bin_counts: Any = 0
+    prediction_counts: Any = 0
+    feature_counts: Any = 0
     bad_rows: Sequence[BadRow] = ()
 
     def set_bad_rows(self, bad_rows: Sequence[BadRow]) -> None:
@@ -59,5 +60,5 @@ class BatchStats:
         self.rows += other.rows
         self.lines += other.lines
         self.n_bad += other.n_bad
-        self.classes = self.classes + other.classes
-        self.bin_counts = self.bin_counts + other.bin_counts
+        self.prediction_counts = self.prediction_counts + other.prediction_counts
+        self.feature_counts = self.feature_counts + other.feature_counts
