@@ -1,7 +1,6 @@
 """Scoring of CSV: the features of a block are parsed, its lines are kept as they were written."""
 
-import csv
-import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,19 +9,22 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from serving.batch.csv_lines import join_columns, split_lines
+from serving.batch.columns import unique_names
+from serving.batch.csv_format import CsvFormat, format_csv_row, read_column_names
+from serving.batch.csv_lines import join_columns, select_fields, split_lines
 from serving.batch.features import (
     MAX_QUOTED_LENGTH,
     NULL_VALUES,
     Reasons,
     column_type,
+    constant_column,
     describe_bad_value,
     find_failing_indices,
     missing_texts,
     value_kind,
 )
-from serving.batch.scoring import ScoredRows, Scorer, append_predictions, format_csv_row
-from serving.batch.stats import BadRow, BatchError, BatchStats
+from serving.batch.scoring import ScoredRows, Scorer, append_predictions, select_columns
+from serving.batch.stats import BadRow, BatchStats
 from serving.batch.tables import DEFAULT_COMPRESSION
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -32,28 +34,47 @@ class CsvScorer:
     """Score blocks of a CSV file, each of which starts with the line end before its first line.
 
     The result of a block is a table if `as_table`, or else the bytes of its lines with the output
-    columns appended.
+    columns appended. `constants` are columns that the file has not, with one value for all rows.
     """
 
-    def __init__(self, scorer: Scorer, header: bytes, as_table: bool) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        csv_format: CsvFormat,
+        first_line: bytes,
+        as_table: bool,
+        constants: Mapping[str, str | None] | None = None,
+    ) -> None:
         self.scorer = scorer
+        self.format = csv_format
         self.as_table = as_table
-        self.names = read_column_names(header)
-        scorer.check_columns(self.names)
-
-        output_names = format_csv_row(scorer.output_columns).encode()
-        self.header = header.removeprefix(BYTE_ORDER_MARK).rstrip(b"\r") + b"," + output_names
-        self.passthrough_columns: list[str] = []
-        if as_table:
-            self.passthrough_columns = scorer.passthrough_columns(self.names)
+        self.constants = constants or {}
         self.metadata = scorer.metadata
         self.compression = DEFAULT_COMPRESSION
 
-        self.features = {feature.name: feature for feature in scorer.model.signature.features}
+        written_names = read_column_names(first_line, csv_format.delimiter)
+        if not csv_format.has_header:
+            # The features in the order of the model card, then columns without a name.
+            unnamed = [""] * len(written_names)
+            written_names = [*scorer.model.features, *unnamed][: len(unnamed)]
+        self.names = unique_names(written_names)
+        columns, notes = scorer.match_columns(written_names, self.names, self.constants)
+        self.notes = (*csv_format.notes, *notes)
+        self.passthrough_columns = scorer.passthrough_columns(self.names)
+        self.header = b""
+        if csv_format.has_header:
+            self.header = self._output_header(first_line)
+
+        features = scorer.model.signature.features
+        self.features = {columns[feature.name]: feature for feature in features}
         self.types = {name: pa.string() for name in self.names}
         self.types |= {name: column_type(feature) for name, feature in self.features.items()}
         self.byte_types = {name: pa.binary() for name in self.names}
-        self.parsed_columns = list(dict.fromkeys([*self.passthrough_columns, *self.features]))
+        self.parsed_columns = [name for name in self.features if name not in self.constants]
+        if as_table:
+            self.parsed_columns += self.passthrough_columns
+        # Without a column the parser would count no rows.
+        self.parsed_columns = list(dict.fromkeys(self.parsed_columns)) or self.names[:1]
 
     def __call__(self, block: bytes) -> tuple[Any, BatchStats]:
         """Return the block with its predictions, and its counts."""
@@ -80,13 +101,25 @@ class CsvScorer:
             lines = lines.filter(pa.array(parsed))
 
         if self.as_table:
-            return append_predictions(table.select(self.passthrough_columns), scored), stats
+            kept = select_columns(table, self.passthrough_columns, self.constants)
+            return append_predictions(kept, scored), stats
         return self._append_to_lines(lines, scored), stats
+
+    def _output_header(self, header: bytes) -> bytes:
+        mark = BYTE_ORDER_MARK * int(header.startswith(BYTE_ORDER_MARK))
+        names = format_csv_row(self.scorer.output_columns, self.format.delimiter)
+        line = pa.array([b"\n" + header.removeprefix(mark)]).cast(pa.string())
+        constant_names = {name: name for name in self.constants}
+        return mark + bytes(self._join_columns(line, [pa.array([names])], constant_names))[1:]
 
     def _feature_column(self, table: Any, name: str) -> Any:
         """Return the column of a feature, in which missing texts are null."""
+        feature = self.features[name]
+        if name in self.constants:
+            return constant_column(feature, self.constants[name], len(table))
+
         column = table.column(name)
-        missing = missing_texts(self.features[name])
+        missing = missing_texts(feature)
         if column.type != pa.string() or not missing:
             return column
         is_missing = pc.is_in(pc.utf8_trim_whitespace(column), pa.array(missing))
@@ -95,7 +128,26 @@ class CsvScorer:
     def _append_to_lines(self, lines: Any, scored: ScoredRows) -> Any:
         if not scored.keep_mask.all():
             lines = lines.filter(pa.array(scored.keep_mask))
-        return join_columns(lines, self.scorer.csv_suffixes(scored.columns))
+        suffixes = self.scorer.csv_suffixes(scored.columns, self.format)
+        return self._join_columns(lines, suffixes, self.constants)
+
+    def _join_columns(
+        self, lines: Any, suffixes: list[Any], constants: Mapping[str, str | None]
+    ) -> Any:
+        """Return lines, or the fields of them that are kept, with suffixes."""
+        delimiter = self.format.delimiter
+        if self.scorer.keep is None:
+            return join_columns(lines, suffixes, delimiter)
+
+        indices = [self.names.index(name) for name in self.scorer.keep if name in self.names]
+        fields = dict(zip(indices, select_fields(lines, indices, delimiter), strict=True))
+        columns = []
+        for name in self.scorer.keep:
+            if name in self.names:
+                columns.append(fields[self.names.index(name)])
+            else:
+                columns.append(pa.scalar(constants[name], pa.string()))
+        return join_columns(lines, [*columns, *suffixes], delimiter, with_lines=False)
 
     def _parse_block(self, block: bytes, wrong_width_rows: Reasons, reasons: Reasons) -> Any:
         try:
@@ -121,11 +173,12 @@ class CsvScorer:
             pyarrow.csv.ReadOptions(
                 use_threads=False, column_names=self.names, block_size=len(block) + 1
             ),
-            pyarrow.csv.ParseOptions(invalid_row_handler=skip_row),
+            pyarrow.csv.ParseOptions(delimiter=self.format.delimiter, invalid_row_handler=skip_row),
             pyarrow.csv.ConvertOptions(
                 column_types=types,
                 include_columns=self.parsed_columns,
                 null_values=NULL_VALUES,
+                decimal_point=self.format.decimal,
             ),
         )
 
@@ -133,7 +186,7 @@ class CsvScorer:
         target = self.types[name]
         texts = column
         if target != pa.string():
-            texts = as_value_texts(column)
+            texts = as_value_texts(column, self.format.decimal)
 
         failing = find_failing_indices(
             lambda span: texts[span].cast(target), len(texts), (pa.ArrowInvalid,)
@@ -150,20 +203,12 @@ class CsvScorer:
         return pc.if_else(pa.array(is_failing), None, texts).cast(target)
 
 
-def read_column_names(header: bytes) -> list[str]:
-    """Return the names in the first line of a CSV file. Raises BatchError."""
-    try:
-        text = header.decode("utf-8-sig").rstrip("\r")
-        [names] = csv.reader(io.StringIO(text, newline=""), strict=True)
-    except (ValueError, csv.Error) as error:
-        raise BatchError("line 1: expected the names of columns, in UTF-8") from error
-    return names
-
-
-def as_value_texts(column: Any) -> Any:
+def as_value_texts(column: Any, decimal: str) -> Any:
     """Return a column of bytes as the parser reads values: without white space, and with nulls."""
     any_text = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
     texts = pc.ascii_trim_whitespace(pc.cast(column, options=any_text))
+    if decimal != ".":
+        texts = pc.replace_substring(texts, decimal, ".")
     return pc.if_else(pc.is_in(texts, pa.array(NULL_VALUES)), None, texts)
 
 

@@ -84,6 +84,16 @@ def cast_column(column: Any, feature: FeatureInfo) -> Any:
     return column.cast(target, safe=False)  # decimals and integers may be rounded
 
 
+def constant_column(feature: FeatureInfo, text: str | None, n_rows: int) -> Any:
+    """Return a column with one value, which the name of a folder has. Raises BatchError."""
+    try:
+        value = pa.scalar(text, pa.string()).cast(column_type(feature))
+    except pa.ArrowInvalid as error:
+        reason = describe_bad_value(feature.name, value_kind(feature), repr(text))
+        raise BatchError(f"the folder's name: {reason}") from error
+    return pa.repeat(value, n_rows)
+
+
 def is_compatible(source: Any, kind: str) -> bool:
     """Return whether a column of an Arrow type can have values of a kind."""
     if pa.types.is_null(source):

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,16 @@ class Progress:
         self.rows = 0
         self.started_at = time.monotonic()
         self.last_reported = self.started_at
+        self.printed_notes: set[Sequence[str]] = set()
 
-    def add(self, n_bytes: int, n_rows: int) -> None:
-        """Add a block."""
+    def add(self, path: str, n_bytes: int, stats: BatchStats) -> None:
+        """Add a block of a file; what was guessed about it is printed, unless it was before."""
+        n_rows = stats.rows
         self.completed_bytes += n_bytes
         self.rows += n_rows
+        if stats.notes and stats.notes not in self.printed_notes:
+            self.printed_notes.add(stats.notes)
+            tqdm.write(f"{path}: {', '.join(stats.notes)}", file=sys.stderr)
 
         # Only Parquet states its number of rows, so the total is estimated from the bytes.
         remaining_factor = max(self.total_bytes / max(self.completed_bytes, 1), 1)
@@ -48,15 +54,26 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
 
-def print_report(scorer: Scorer, total: BatchStats, seconds: float, file: Any) -> None:
-    """Print the number of rows, the speed, the class mix, and the drift from the training data."""
+def print_report(
+    scorer: Scorer,
+    total: BatchStats,
+    seconds: float,
+    file: Any,
+    output: str = "",
+    errors_files: Sequence[str] = (),
+) -> None:
+    """Print the number of rows, the speed, the class mix, the drift, and where the output is."""
     rate = total.rows / max(seconds, 1e-9)
     version = scorer.model.version
     print(
         f"{total.rows} rows in {seconds:.1f} s, {rate:.0f} per second, model version {version}",
         file=file,
     )
+    if output:
+        print(f"  output    {output}", file=file)
     print(f"  bad rows  {total.n_bad}", file=file)
+    for path in errors_files:
+        print(f"            {path}", file=file)
     if total.rows == total.n_bad:
         return
 

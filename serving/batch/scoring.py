@@ -1,15 +1,16 @@
 """Scoring of columns: rows in, predictions as Arrow columns out, with a reason for each bad row."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serving.batch.columns import describe_missing, match_features, rename_columns
+from serving.batch.csv_format import CsvFormat, ReadOptions, format_csv_row
 from serving.batch.features import Reasons, build_rows, find_failing_indices
 from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.model.arrays import Floats, Rows
@@ -18,7 +19,6 @@ from serving.model.model import Model
 from serving.monitoring.prediction_bins import NumberBins
 from serving.monitoring.scope import MonitoringScope
 
-MAX_LISTED_LENGTH = 300  # characters of the column names in a message
 MAX_INT8_CLASSES = 127
 
 
@@ -39,7 +39,14 @@ class Scorer:
     Raises ModelError for a model that a batch cannot use.
     """
 
-    def __init__(self, model: Model, on_error: str, proba: bool, keep: list[str] | None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        on_error: str,
+        proba: bool,
+        keep: list[str] | None,
+        reading: ReadOptions | None = None,
+    ) -> None:
         if model.card is None:
             raise ModelError("the model has no model card, which names the columns of its features")
         if proba and not model.has_probabilities:
@@ -48,6 +55,7 @@ class Scorer:
         self.on_error = on_error
         self.proba = proba
         self.keep = keep
+        self.reading = reading or ReadOptions()
 
         self.scope = MonitoringScope(model)
         self.reference_features = model.card.reference[0].features
@@ -69,31 +77,50 @@ class Scorer:
             self.prediction_columns.append("label")
         self.output_columns = self.prediction_columns + self.probability_columns
 
-        # The text that a line of CSV gains for each class and, last, for a row without prediction.
-        class_suffixes = [format_csv_row(pair) for pair in model.labels.items()]
-        self.csv_suffix_by_class = pa.array([*class_suffixes, ","])
-
     @property
     def options(self) -> dict[str, Any]:
         """Return the options, with which another process can build the same scorer."""
-        return {"on_error": self.on_error, "proba": self.proba, "keep": self.keep}
+        return {
+            "on_error": self.on_error,
+            "proba": self.proba,
+            "keep": self.keep,
+            "reading": self.reading,
+        }
 
-    def check_columns(self, names: list[str]) -> None:
-        """Raise BatchError unless a table with columns of these names can be scored."""
-        for name in names:
-            if names.count(name) > 1:
-                raise BatchError(f"column {name!r} occurs {names.count(name)} times")
+    def match_columns(
+        self, written_names: Sequence[str], names: Sequence[str], constants: Iterable[str] = ()
+    ) -> tuple[dict[str, str], list[str]]:
+        """Return the column of each feature, and a line for each that has another name.
 
-        for name in [*self.model.features, *(self.keep or [])]:
-            if name not in names:
-                found = ", ".join(map(repr, names))[:MAX_LISTED_LENGTH]
-                raise BatchError(f"missing column {name!r}; found {found}")
+        `written_names` are those in the file, of which the columns called `names` are distinct;
+        `constants` are names of columns beside them. Raises BatchError unless a table with these
+        columns can be scored.
+        """
+        renamed = rename_columns(written_names, self.reading.renames)
+        available = [*renamed, *(name for name in constants if name not in renamed)]
+        matches = match_features(self.model.features, available)
+        missing = [name for name in self.model.features if name not in matches]
+        missing += [name for name in self.keep or [] if name not in [*names, *constants]]
+        if missing:
+            raise BatchError(describe_missing(missing, available))
 
-        existing = set(self.output_columns).intersection(self.passthrough_columns(names))
+        columns = {}
+        notes = []
+        for feature, name in matches.items():
+            if renamed.count(name) > 1:
+                raise BatchError(f"column {name!r} occurs {renamed.count(name)} times")
+            columns[feature] = name
+            if name in renamed:
+                columns[feature] = names[renamed.index(name)]
+            if columns[feature] != feature:
+                notes.append(f"column {columns[feature]!r} for {feature!r}")
+
+        existing = set(self.output_columns).intersection(self.passthrough_columns(list(names)))
         if existing:
             raise BatchError(
                 f"output column {min(existing)!r} already exists; exclude it with --keep"
             )
+        return columns, notes
 
     def passthrough_columns(self, names: list[str]) -> list[str]:
         """Return the columns of the input that the output keeps."""
@@ -188,36 +215,50 @@ class Scorer:
         full[valid] = values
         return pa.array(full, mask=~valid)
 
-    def csv_suffixes(self, columns: dict[str, Any]) -> list[Any]:
+    def csv_suffixes(self, columns: dict[str, Any], csv_format: CsvFormat) -> list[Any]:
         """Return the output columns as the texts that a line of CSV gains."""
-        if not len(self.class_values):
-            return [to_csv_fields(column) for column in columns.values()]
-        class_indices = columns["label"].indices.fill_null(len(self.class_values))
-        suffixes = [self.csv_suffix_by_class.take(class_indices)]
-        for name in self.probability_columns:
-            suffixes.append(columns[name].cast(pa.string()))
+        names = list(columns)
+        suffixes = []
+        if len(self.class_values):
+            # One text for each class and, last, for a row without prediction.
+            labels = self.model.labels.items()
+            pairs = [format_csv_row(pair, csv_format.delimiter) for pair in labels]
+            texts = pa.array([*pairs, csv_format.delimiter])
+            suffixes.append(texts.take(columns["label"].indices.fill_null(len(pairs))))
+            names = self.probability_columns
+        for name in names:
+            suffixes.append(to_csv_fields(columns[name], csv_format))
         return suffixes
 
 
-def append_predictions(table: Any, scored: ScoredRows) -> Any:
-    """Return the rows of `table` that are kept, with the output columns."""
+def select_columns(
+    table: Any, names: Sequence[str], constants: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Return columns of a table, and columns with one value that it has not, by name."""
+    columns = {}
+    for name in names:
+        if name in table.column_names:
+            columns[name] = table.column(name)
+        else:
+            columns[name] = pa.repeat(pa.scalar(constants[name], pa.string()), len(table))
+    return columns
+
+
+def append_predictions(columns: Mapping[str, Any], scored: ScoredRows) -> Any:
+    """Return the rows that are kept, of `columns` and of the output columns."""
     if not scored.keep_mask.all():
-        table = table.filter(pa.array(scored.keep_mask))
-    columns: Mapping[str, Any] = {name: table.column(name) for name in table.column_names}
+        kept = pa.array(scored.keep_mask)
+        columns = {name: column.filter(kept) for name, column in columns.items()}
     return pa.table({**columns, **scored.columns})
 
 
-def format_csv_row(row: Sequence[Any]) -> str:
-    """Return a line of CSV, without its line end."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(row)
-    return text.getvalue()
-
-
-def to_csv_fields(column: Any) -> Any:
+def to_csv_fields(column: Any, csv_format: CsvFormat) -> Any:
     """Return a column as fields of CSV, in quotation marks where they are needed."""
+    if pa.types.is_floating(column.type) and csv_format.decimal != ".":
+        return pc.replace_substring(column.cast(pa.string()), ".", csv_format.decimal)
     if not pa.types.is_string(column.type):
         return column.cast(pa.string())
     encoded = column.dictionary_encode()
-    fields = [format_csv_row([value]) for value in encoded.dictionary.to_pylist()]
+    values = encoded.dictionary.to_pylist()
+    fields = [format_csv_row([value], csv_format.delimiter) for value in values]
     return pa.array(fields, pa.string()).take(encoded.indices)

@@ -9,6 +9,10 @@ class BatchError(Exception):
     """An error that ends a job; the message is one line."""
 
 
+class OutputError(Exception):
+    """The output cannot be written; the message does not name it."""
+
+
 class BadRow(NamedTuple):
     """A row that cannot be scored; `row` is counted from 0, `line` from 1."""
 
@@ -39,6 +43,7 @@ class BatchStats:
     prediction_counts: Any = 0
     feature_counts: Any = 0
     bad_rows: Sequence[BadRow] = ()
+    notes: Sequence[str] = ()  # what was guessed about the input
 
     def set_bad_rows(self, bad_rows: Sequence[BadRow]) -> None:
         """Set and count the bad rows of a block."""

@@ -56,10 +56,12 @@ def test_model_scores_files_and_lines(tmp_path, name):
     pq.write_table(data, tmp_path / "in.parquet")
     pyarrow.csv.write_csv(data, tmp_path / "in.csv")
     for kind in ("parquet", "csv"):
-        total = score_files(scorer, f"{tmp_path}/in.{kind}", f"{tmp_path}/{kind}.parquet", None)
+        total, _ = score_files(
+            scorer, [f"{tmp_path}/in.{kind}"], f"{tmp_path}/{kind}.parquet", None
+        )
         assert (total.rows, total.n_bad) == (len(rows), 0)
         assert_equal(read_predictions(pq.read_table(tmp_path / f"{kind}.parquet")), expected)
-    score_files(scorer, f"{tmp_path}/in.csv", f"{tmp_path}/out.csv", None)
+    score_files(scorer, [f"{tmp_path}/in.csv"], f"{tmp_path}/out.csv", None)
     options = pyarrow.csv.ParseOptions(newlines_in_values=True)
     output = pyarrow.csv.read_csv(tmp_path / "out.csv", parse_options=options)
     assert_equal(read_predictions(output), expected)
