@@ -146,6 +146,24 @@ def test_concurrent_run_is_rejected(tmp_path):
     run_batch(tmp_path / "in.csv", tmp_path / "out.csv")
 
 
+def test_closed_pipe_is_quiet(tmp_path):
+    """A reader of the report that has gone is no error."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    command = [*map(str, BATCH), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
+    script = 'set -o pipefail; "$@" | true'
+    result = subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert list_names(tmp_path) == ["in.csv", "out.csv"]
+
+
+def test_report_names_the_outputs(tmp_path):
+    """The report says where the output and the bad rows are."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\nx,1,1,1\n")
+    printed = run_batch(tmp_path / "in.csv", tmp_path / "out.csv", "--on-error", "skip")
+    output = tmp_path / "out.csv"
+    assert f"  output    {output}\n  bad rows  1\n            {output}.errors.ndjson\n" in printed
+
+
 def test_missing_package_is_one_line():
     """Without its packages batch.py names the command that installs them."""
     program = "import sys; sys.modules['pyarrow'] = None; import batch"
