@@ -62,6 +62,7 @@ class BatchStats:
         """Add the counts of the rows after these."""
         if other.first_bad_row and not self.first_bad_row:
             self.first_bad_row = self.to_global_row(other.first_bad_row)
+        self.notes = self.notes or other.notes
         self.rows += other.rows
         self.lines += other.lines
         self.n_bad += other.n_bad
