@@ -15,6 +15,7 @@ from pathlib import Path
 try:
     from threadpoolctl import threadpool_limits
 
+    from serving.batch.csv_format import ReadOptions
     from serving.batch.files import Cluster, score_files
     from serving.batch.report import print_report
     from serving.batch.scoring import Scorer
@@ -39,27 +40,45 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(str(error))
     options = parse_options(settings)
-    is_stream = options.input == "-"
 
     # The model logs rejected values as requests; here they are reported as rows.
     logging.getLogger("serving.model").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(STATUS_SIGTERM))
+    signal.signal(signal.SIGTERM, raise_terminated)
     try:
-        model = load_model(options.model, settings.model_sha256)
-        started_at = time.monotonic()
-        scorer = Scorer(model, options.on_error, options.proba, options.keep)
-        with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
-            if is_stream:
-                total = score_stream(scorer, options.format or "ndjson")
-            else:
-                total = score_files(scorer, options.input, options.output, parse_cluster(options))
+        run(options, settings)
     except (BatchError, ModelError, OSError) as error:
         sys.exit(one_line(error))
-    except KeyboardInterrupt:
-        sys.exit(STATUS_SIGINT)
+    except KeyboardInterrupt as interrupt:
+        print("stopped: nothing was written", file=sys.stderr)
+        sys.exit(STATUS_SIGTERM if interrupt.args else STATUS_SIGINT)
 
-    report_file = sys.stderr if is_stream else sys.stdout
-    print_report(scorer, total, time.monotonic() - started_at, report_file)
+
+def raise_terminated(number: int, _: object) -> None:
+    """End the program as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
+def run(options: argparse.Namespace, settings: Settings) -> None:
+    """Score and print a report. Raises BatchError, ModelError and OSError."""
+    model = load_model(options.model, settings.model_sha256)
+    started_at = time.monotonic()
+    scorer = Scorer(model, options.on_error, options.proba, options.keep, reading_options(options))
+    with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
+        if options.output == "-":
+            total = score_stream(scorer, options.format or "ndjson")
+            print_report(scorer, total, time.monotonic() - started_at, sys.stderr)
+            return
+        total, errors_files = score_files(
+            scorer, options.inputs, options.output, parse_cluster(options)
+        )
+
+    seconds = time.monotonic() - started_at
+    try:
+        print_report(scorer, total, seconds, sys.stdout, options.output, errors_files)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads the report; what is left of it would be an error at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse_options(settings: Settings) -> argparse.Namespace:
@@ -67,11 +86,14 @@ def parse_options(settings: Settings) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("input", metavar="INPUT", help="- for stdin")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT", help="files, directories or patterns, or - for stdin"
+    )
     parser.add_argument(
         "output",
+        nargs="?",
         metavar="OUTPUT",
-        help="- for stdout; a directory if INPUT is a directory or a pattern",
+        help="- for stdout; a directory if INPUT is a directory, a pattern or several files",
     )
     parser.add_argument(
         "--keep",
@@ -90,6 +112,7 @@ def parse_options(settings: Settings) -> argparse.Namespace:
     parser.add_argument(
         "--format", choices=("ndjson", "csv"), help="format of stdin; default: ndjson"
     )
+    add_reading_options(parser)
     parser.add_argument(
         "--scheduler",
         metavar="tcp://HOST:PORT",
@@ -110,21 +133,96 @@ def parse_options(settings: Settings) -> argparse.Namespace:
         help="default: MODEL_PATH or model.pkl",
     )
     options = parser.parse_args()
+    take_paths(parser, options)
     check_options(parser, options)
     return options
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how an input is read."""
+    group = parser.add_argument_group("reading")
+    group.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        type=parse_rename,
+        metavar="OLD=NEW",
+        help="take the column OLD for the feature NEW; may be repeated",
+    )
+    group.add_argument(
+        "--delimiter", type=parse_delimiter, metavar="CHAR", help="of CSV; default: by the header"
+    )
+    group.add_argument("--decimal", choices=(".", ","), help="of CSV; default: by the first lines")
+    group.add_argument(
+        "--encoding", type=parse_encoding, metavar="NAME", help="of CSV; default: UTF-8 or UTF-16"
+    )
+    group.add_argument(
+        "--no-header",
+        action="store_true",
+        help="the first line of CSV has values, in the order of the model's features",
+    )
+
+
+def parse_rename(text: str) -> tuple[str, str]:
+    """Return the two names in OLD=NEW."""
+    old, equals, new = text.rpartition("=")
+    if not (old and equals and new):
+        raise argparse.ArgumentTypeError(f"expected OLD=NEW, got {text!r}")
+    return old, new
+
+
+def parse_delimiter(text: str) -> str:
+    """Return a delimiter; a tab may be written as a backslash and a t."""
+    delimiter = text.replace("\\t", "\t")
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        raise argparse.ArgumentTypeError(f"expected one ASCII character, got {text!r}")
+    return delimiter
+
+
+def parse_encoding(text: str) -> str:
+    """Return the name of an encoding of text."""
+    try:
+        "".encode(text)
+    except LookupError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def take_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Move paths to where they belong: --keep takes all words after it, INPUT all but the last."""
+    paths = [*options.inputs, *filter(None, [options.output])]
+    keep = options.keep or []
+    n_missing = max(2 - len(paths), 0)
+    if len(keep) < n_missing:
+        parser.error("expected INPUT and OUTPUT")
+    paths += keep[len(keep) - n_missing :]
+    if n_missing:
+        options.keep = keep[: len(keep) - n_missing]
+    *options.inputs, options.output = paths
+
+
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 if options exclude each other."""
-    is_stream = options.input == "-"
-    if is_stream != (options.output == "-"):
+    is_stream = "-" in options.inputs
+    if is_stream != (options.output == "-") or (is_stream and len(options.inputs) > 1):
         parser.error("use - for both INPUT and OUTPUT, or for neither")
-    if is_stream and (options.scheduler or options.keep is not None):
-        parser.error("--keep and --scheduler are for files, not for -")
+    if is_stream and (options.scheduler or options.keep is not None or options.encoding):
+        parser.error("--keep, --encoding and --scheduler are for files, not for -")
     if not is_stream and options.format:
         parser.error("--format is for -, not for files")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
+
+
+def reading_options(options: argparse.Namespace) -> ReadOptions:
+    """Return how inputs are read."""
+    return ReadOptions(
+        delimiter=options.delimiter,
+        decimal=options.decimal,
+        encoding=options.encoding,
+        has_header=not options.no_header,
+        renames=dict(options.rename),
+    )
 
 
 def parse_cluster(options: argparse.Namespace) -> Cluster | None:

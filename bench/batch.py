@@ -80,7 +80,7 @@ def run(program, source, target):
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, program
     with process.stdout as file:
-        rate = float(re.search("([0-9.]+) a second", file.read())[1])
+        rate = float(re.search("([0-9.]+) (?:a|per) second", file.read())[1])
     return time.perf_counter() - started_at, usage.ru_maxrss / 1024, rate
 
 

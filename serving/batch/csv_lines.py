@@ -1,6 +1,10 @@
 """Lines of CSV: found outside quotation marks, without parsing the fields."""
 
-from collections.abc import Iterator
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -8,25 +12,83 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from serving.batch.csv_format import ReadOptions, detect_encoding, detect_format
 from serving.batch.stats import BatchError
 
 BLOCK_BYTES = 4 << 20  # bytes that a thread scores at a time
+SAMPLE_BYTES = 64 << 10  # of which the format is guessed
 MAX_LINE_BYTES = 64 << 20  # bytes without a line end outside quotation marks
 NEWLINE, CARRIAGE_RETURN, QUOTE = b'\n\r"'
 
 
-def read_header(file: Any) -> bytes:
-    """Return the first line of a CSV file, without its line end."""
-    text: bytes = b""
-    while len(text) < MAX_LINE_BYTES:
-        chunk: bytes = file.read(BLOCK_BYTES)
+class CsvSource:
+    """A CSV file as UTF-8 with line feeds: its first line and its blocks.
+
+    Raises UnicodeDecodeError.
+    """
+
+    def __init__(self, file: Any, options: ReadOptions, features: Sequence[str]) -> None:
+        self.file = file
+        start = file.read(BLOCK_BYTES)
+        encoding = detect_encoding(start, options)
+        chunks: Iterator[bytes] = chain([start], iter(partial(file.read, BLOCK_BYTES), b""))
+        if encoding != "utf-8":
+            chunks = map(str.encode, codecs.iterdecode(chunks, encoding))
+
+        text = next(chunks, b"")
+        ends_with_cr = b"\r" in text and b"\n" not in text
+        if ends_with_cr:
+            text = text.replace(b"\r", b"\n")
+            chunks = (chunk.replace(b"\r", b"\n") for chunk in chunks)
+
+        text, end = read_first_line(text, chunks)
+        self.first_line = text[:end]
+        self.n_header_lines = 1 + self.first_line.count(b"\n")
+        if not options.has_header:
+            # A block starts with the line end before its first line.
+            text = b"\n" + text
+            self.n_header_lines = 0
+            end = 0
+        self.chunks = chain([text[end:]], chunks)
+        self.format = detect_format(text[:SAMPLE_BYTES], encoding, ends_with_cr, features, options)
+
+    @property
+    def is_divisible(self) -> bool:
+        """Return whether ranges of the file's bytes are lines as they are read."""
+        return self.format.has_header and self.format.is_plain
+
+    def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield blocks of about `size` bytes, of all lines or of those between two line ends."""
+        if not start:
+            return iter_blocks(limit(self.chunks, stop, len(self.first_line)), size)
+        self.file.seek(start)
+        return iter_blocks(limit(iter(partial(self.file.read, size), b""), stop, start), size)
+
+
+def read_first_line(text: bytes, chunks: Iterator[bytes]) -> tuple[bytes, int]:
+    """Return the start of a file with its whole first line, and where that ends."""
+    end = find_first_line_end(text)
+    while end < 0 and len(text) < MAX_LINE_BYTES:
+        chunk = next(chunks, b"")
         if not chunk:
-            return text
+            break
         text += chunk
         end = find_first_line_end(text)
-        if end >= 0:
-            return text[:end]
-    return text
+    if end < 0:
+        end = len(text)
+    return text, end
+
+
+def limit(chunks: Iterator[bytes], stop: int | None, position: int) -> Iterator[bytes]:
+    """Yield chunks, of which the first is at `position` of a file, up to `stop`."""
+    for chunk in chunks:
+        if stop is not None:
+            chunk = chunk[: stop - position]
+        position += len(chunk)
+        if chunk:
+            yield chunk
+        if stop is not None and position >= stop:
+            return
 
 
 def find_first_line_end(text: bytes) -> int:
@@ -49,17 +111,17 @@ def find_last_line_end(text: bytes) -> int:
     return max(end, 0)
 
 
-def iter_blocks(file: Any, size: int, stop: int | None = None) -> Iterator[bytes]:
-    """Yield the rest of a CSV file, up to `stop`, in blocks of about `size` bytes.
+def iter_blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield the lines in `chunks` in blocks of at least `size` bytes, apart from the last one.
 
     Each block starts with the line end before its first line. Raises BatchError for a line that is
     too long.
     """
     buffer = b""
-    position = file.tell()
-    while chunk := file.read(size if stop is None else min(size, stop - position)):
-        position += len(chunk)
-        buffer += chunk
+    for piece in divide(chunks, size):
+        buffer += piece
+        if len(buffer) < size:
+            continue
         end = find_last_line_end(buffer)
         if end:
             yield buffer[:end]
@@ -68,6 +130,13 @@ def iter_blocks(file: Any, size: int, stop: int | None = None) -> Iterator[bytes
             raise BatchError(f"no line end outside quotation marks within {len(buffer)} bytes")
     if buffer.strip():
         yield buffer
+
+
+def divide(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield chunks in pieces of at most `size` bytes."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), size):
+            yield chunk[start : start + size]
 
 
 def split_lines(block: bytes, n_rows: int) -> tuple[Any, NDArray[np.int64]]:
@@ -94,8 +163,6 @@ def split_lines(block: bytes, n_rows: int) -> tuple[Any, NDArray[np.int64]]:
     lines = pa.Array.from_buffers(pa.string(), len(starts), buffers)
     if blank.any():
         lines = lines.filter(pa.array(~blank))
-    if b"\r" in block:
-        lines = pc.ascii_rtrim(lines, "\r")
     line_numbers = np.searchsorted(newlines, starts[~blank], "right")
     return lines, line_numbers
 
@@ -111,13 +178,49 @@ def _find_blank_lines(
     return blank
 
 
-def join_columns(lines: Any, suffixes: list[Any]) -> Any:
-    """Return each line with its suffixes after it, separated by commas, as one buffer."""
+def join_columns(lines: Any, suffixes: list[Any], delimiter: str, with_lines: bool = True) -> Any:
+    """Return each line with its suffixes after it, or the suffixes alone, as one buffer.
+
+    The line end before a line, and a carriage return at its end, are kept in either case.
+    """
+    has_returns = pc.any(pc.ends_with(lines, "\r")).as_py()
+    if has_returns:
+        ends = pc.if_else(pc.ends_with(lines, "\r"), "\r", "")
+        lines = pc.ascii_rtrim(lines, "\r")
+
+    columns = [lines] * int(with_lines) + suffixes
     joined = pc.binary_join_element_wise(
-        lines, *suffixes, ",", null_handling="replace", null_replacement=""
+        *columns, delimiter, null_handling="replace", null_replacement=""
     )
+    if not with_lines:
+        joined = pc.binary_join_element_wise("\n", joined, "")
+    if has_returns:
+        joined = pc.binary_join_element_wise(joined, ends, "")
     if not len(joined):
         return b""
     _, offsets, data = joined.buffers()
     end = int(np.frombuffer(offsets, np.int32)[len(joined)])
     return data.slice(0, end)
+
+
+def select_fields(lines: Any, indices: Sequence[int], delimiter: str) -> list[Any]:
+    """Return the fields at `indices` of each line as they were written, quotation marks included.
+
+    `lines` start with the line end before them.
+    """
+    if not indices:
+        return []
+    separator = re.escape(delimiter)
+    field = f'(?:"(?:[^"]|"")*"[^{separator}\r\n]*|[^"{separator}\r\n][^{separator}\r\n]*|)'
+    pattern = "^\n"
+    position = 0
+    for index in sorted(indices):
+        pattern += f"(?:{field}{separator})" * (index - position)
+        pattern += f"(?P<f{index}>{field})(?:{separator}|\r?$)"
+        position = index + 1
+    # As bytes, in which any value matches.
+    fields = pc.extract_regex(lines.cast(pa.binary()), pattern)
+    if fields.null_count:
+        raise BatchError("a line cannot be divided into its fields")
+    as_text = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
+    return [pc.cast(fields.field(f"f{index}"), options=as_text) for index in indices]

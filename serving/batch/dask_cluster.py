@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
+import pickle
 import platform
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from importlib.metadata import version
@@ -16,8 +17,10 @@ import msgspec
 import pyarrow.parquet as pq
 from distributed import Client, KilledWorker, WorkerPlugin
 from fsspec.core import url_to_fs
+from fsspec.utils import infer_compression
 
-from serving.batch.csv_lines import iter_blocks, read_header
+from serving.batch.csv_lines import CsvSource
+from serving.batch.inputs import is_parquet
 from serving.batch.parts import FilePart, Results, part_filename, score_part
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchError, BatchStats
@@ -26,7 +29,7 @@ from serving.model.model import Model
 from serving.model.storage import load_model
 
 CONNECT_SECONDS = 5
-WORKER_SECONDS = 30
+WORKER_SECONDS = 10
 
 WORKER_MODELS: dict[str, Model] = {}  # on a worker: the shipped models by digest
 
@@ -65,14 +68,17 @@ def score_on_cluster(
         finally:
             # No worker has the plugin if shipping failed, and the scheduler may be gone.
             if client.status == "running":
-                with suppress(KeyError, OSError):
+                with suppress(KeyError, OSError, ValueError):
                     cancel_parts(client, futures_by_path)
                     client.unregister_worker_plugin(plugin.name)
 
 
 def ship_model(client: Any, plugin: "ModelPlugin", scheduler: str) -> None:
     """Load the model on all workers. Raises ModelError and BatchError."""
-    client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    try:
+        client.wait_for_workers(1, timeout=WORKER_SECONDS)
+    except TimeoutError as error:
+        raise BatchError(f"{scheduler}: no worker within {WORKER_SECONDS} seconds") from error
     try:
         client.register_plugin(plugin)
     except ModelError:
@@ -86,17 +92,32 @@ def submit_parts(
 ) -> PartFutures:
     """Submit the parts of a file."""
     directory, _, name = output_url.rpartition("/")
-    parts = list(split_file(path, part_bytes))
+    parts = list(split_file(path, part_bytes, scorer))
     futures: PartFutures = {}
     for i, (size, part) in enumerate(parts, 1):
         part_name = part_filename(name, f"{i:05d}", f"{len(parts):05d}")
         part_url = f"{directory}/{part_name}"
+        job = pickle.dumps((score_part_on_worker, part, sha256, part_url, scorer.options))
         # Not pure: a part that is scored twice is written twice.
-        future = client.submit(
-            score_part_on_worker, part, sha256, part_url, scorer.options, pure=False
-        )
+        future = client.submit(build_caller(), job, pure=False)
         futures[part_name] = (size, future)
     return futures
+
+
+def build_caller() -> Callable[[bytes], Any]:
+    """Return a function that calls the pickled one.
+
+    The scheduler unpickles what is submitted. It needs no code of ours for a function that is no
+    part of a module, and for bytes.
+    """
+
+    def call_pickled(job: bytes) -> Any:
+        import pickle
+
+        function, *arguments = pickle.loads(job)  # noqa: S301 - from the client, as all of Dask is
+        return function(*arguments)
+
+    return call_pickled
 
 
 def cancel_parts(client: Any, futures_by_path: dict[str, PartFutures]) -> None:
@@ -139,15 +160,15 @@ def append_bad_rows(part_name: str, output_url: str, previous: BatchStats) -> No
             errors.write(msgspec.json.encode(record) + b"\n")
 
 
-def split_file(path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
+def split_file(path: str, part_bytes: int, scorer: Scorer) -> Iterator[tuple[int, FilePart]]:
     """Yield the parts of a file, of about `part_bytes` bytes each, with their sizes."""
     fs, name = url_to_fs(path)
-    if name.endswith(".parquet"):
+    if is_parquet(name):
         yield from split_parquet(fs, name, path, part_bytes)
-    elif name.endswith(".csv"):
-        yield from split_csv(fs, name, path, part_bytes)
-    else:
+    elif infer_compression(name):
         yield fs.size(name), FilePart(path)  # a compressed file can only be read from its start
+    else:
+        yield from split_csv(fs, name, path, part_bytes, scorer)
 
 
 def split_parquet(fs: Any, name: str, path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
@@ -166,13 +187,19 @@ def split_parquet(fs: Any, name: str, path: str, part_bytes: int) -> Iterator[tu
             start = stop
 
 
-def split_csv(fs: Any, name: str, path: str, part_bytes: int) -> Iterator[tuple[int, FilePart]]:
+def split_csv(
+    fs: Any, name: str, path: str, part_bytes: int, scorer: Scorer
+) -> Iterator[tuple[int, FilePart]]:
     """Yield ranges of bytes between line ends; the file is read once for that."""
     with fs.open(name, "rb") as file:
-        stop = len(read_header(file))
-        file.seek(stop)
+        source = CsvSource(file, scorer.reading, scorer.model.features)
+        if not source.is_divisible:
+            yield fs.size(name), FilePart(path)
+            return
+
+        stop = len(source.first_line)
         start = 0
-        for block in iter_blocks(file, part_bytes):
+        for block in source.blocks(part_bytes):
             stop += len(block)
             yield len(block), FilePart(path, start, stop)
             start = stop

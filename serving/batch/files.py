@@ -1,8 +1,11 @@
 """Files: score files to files, on this machine or on a Dask cluster."""
 
+import lzma
 import os
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +15,24 @@ import joblib
 import pyarrow as pa
 from fsspec.core import url_to_fs
 
+from serving.batch.inputs import find_filesystem, is_table_file, list_inputs
 from serving.batch.parts import FilePart, Results, part_filename, score_part
 from serving.batch.report import Progress
 from serving.batch.scoring import Scorer
-from serving.batch.staging import SUFFIXES, list_inputs, staged_output
-from serving.batch.stats import BatchError, BatchStats
+from serving.batch.staging import staged_output
+from serving.batch.stats import BatchError, BatchStats, OutputError
 
-INPUT_ERRORS = (BatchError, OSError, EOFError, zlib.error, pa.ArrowException)
+INPUT_ERRORS = (
+    BatchError,
+    EOFError,
+    OSError,
+    UnicodeError,
+    lzma.LZMAError,
+    pa.ArrowException,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+OUTPUT_SUFFIXES = "csv, .tsv (also .gz, .bz2, .xz, .zst) or .parquet"
 
 # Of each input: its path, the names of its outputs, and its blocks.
 FileResults = Iterator[tuple[str, list[str], Results]]
@@ -34,45 +48,49 @@ class Cluster:
 
 
 def score_files(
-    scorer: Scorer, input_url: str, output_url: str, cluster: Cluster | None
-) -> BatchStats:
-    """Score files to files and return their counts. Raises BatchError, ModelError and OSError."""
-    paths, is_multiple = list_inputs(input_url)
-    fs, output_path = url_to_fs(output_url)
+    scorer: Scorer, input_urls: Sequence[str], output_url: str, cluster: Cluster | None
+) -> tuple[BatchStats, list[str]]:
+    """Score files to files; return their counts and the files with bad rows.
+
+    Raises BatchError, ModelError and OSError.
+    """
+    outputs, is_multiple = list_inputs(input_urls)
+    fs, output_path = find_filesystem(output_url)
     is_directory = is_multiple or cluster is not None or fs.isdir(output_path)
-    directory, name = (output_path, "") if is_directory else os.path.split(output_path)
-    if not is_directory and not name.endswith(SUFFIXES):
-        raise BatchError(f"{output_url}: expected a name that ends in {', '.join(SUFFIXES)}")
+    directory, name = (output_path.rstrip("/"), "") if is_directory else os.path.split(output_path)
+    if not is_directory:
+        if not is_table_file(name) or name.lower().endswith(".zip"):
+            raise BatchError(f"{output_url}: expected a name that ends in .{OUTPUT_SUFFIXES}")
+        outputs = dict.fromkeys(outputs, name)
+    check_outputs(outputs, directory, output_url)
 
-    names = {path: name or path.rpartition("/")[2] for path in paths}
-    check_output_names(names, directory, input_url, output_url)
-
-    progress = Progress(sum(url_to_fs(path)[0].size(path) for path in paths))
+    progress = Progress(sum(url_to_fs(path)[0].size(path) for path in outputs))
     total = BatchStats()
+    errors_files = []
     with (
-        staged_output(fs, directory, name, stale_patterns(names, cluster)) as staged,
+        staged_output(fs, directory, name, stale_patterns(outputs, cluster)) as staged,
         closing(progress.bar),
     ):
         staging_url, completed = staged
-        for path, outputs, results in start_jobs(scorer, names, staging_url, cluster):
+        for path, names, results in start_jobs(scorer, outputs, staging_url, cluster):
             with closing(results):
-                stats = collect_results(path, results, progress, scorer.on_error == "fail")
+                output = f"{directory}/{outputs[path]}"
+                stats = collect_results(path, output, results, progress, scorer.on_error == "fail")
             total.add(stats)
-            completed.extend(outputs)
+            completed.extend(names)
             if stats.n_bad:
-                completed.append(errors_name(names[path]))
-    return total
+                completed.append(errors_name(outputs[path]))
+                errors_files.append(f"{directory}/{completed[-1]}")
+    return total, errors_files
 
 
-def check_output_names(
-    names: dict[str, str], directory: str, input_url: str, output_url: str
-) -> None:
+def check_outputs(outputs: dict[str, str], directory: str, output_url: str) -> None:
     """Raise BatchError if two inputs have one output, or an output is its input."""
-    output_names = list(names.values())
-    for path, name in names.items():
-        if output_names.count(name) > 1:
+    counts = Counter(outputs.values())
+    for path, name in outputs.items():
+        if counts[name] > 1:
             raise BatchError(
-                f"{input_url}: several files are named {name}, and {output_url} can hold one"
+                f"{path}: several inputs are named {name}, and {output_url} can hold one"
             )
         if url_to_fs(path)[1] == f"{directory}/{name}":
             raise BatchError(f"{path}: OUTPUT is INPUT")
@@ -113,15 +131,19 @@ def score_here(scorer: Scorer, names: dict[str, str], staging_url: str) -> FileR
         yield path, [name], results
 
 
-def collect_results(path: str, results: Results, progress: Progress, fails: bool) -> BatchStats:
+def collect_results(
+    path: str, output: str, results: Results, progress: Progress, fails: bool
+) -> BatchStats:
     """Return the counts of a file once it is scored. Raises BatchError with the file's path."""
     stats = BatchStats()
     try:
         for n_bytes, block_stats in results:
             stats.add(block_stats)
-            progress.add(n_bytes, block_stats.rows)
+            progress.add(path, n_bytes, block_stats)
             if fails and stats.first_bad_row:
                 raise BatchError(str(stats.first_bad_row))
+    except OutputError as error:
+        raise BatchError(f"{output}: {error}") from error
     except INPUT_ERRORS as error:
         raise BatchError(f"{path}: {describe_input_error(error)}") from error
     return stats

@@ -1,14 +1,17 @@
 """Scoring of NDJSON: lines with one JSON object each, which are kept as they were written."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from serving.api.json_body import Number
-from serving.batch.scoring import Reasons, ScoredRows, Scorer
+from serving.api.values import value_type
+from serving.batch.features import Reasons
+from serving.batch.scoring import ScoredRows, Scorer
 from serving.batch.stats import BadRow, BatchError, BatchStats
+from serving.model.card import FeatureInfo, FeatureValue
 
 
 class NdjsonScorer:
@@ -16,11 +19,15 @@ class NdjsonScorer:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
-        self.n_features = scorer.model.n_features
-
-        names = {f"f{i}": name for i, name in enumerate(scorer.model.features)}
-        row: Any = msgspec.defstruct("Row", [(field, Number) for field in names], rename=names)
+        self.signature = scorer.model.signature
+        row: Any = row_type(self.signature.features)
         self.decoder = msgspec.json.Decoder(row)
+        # The body of POST /predict for one row.
+        in_order: Any = tuple[tuple(map(value_type, self.signature.features))]  # type: ignore[misc]
+        body: Any = msgspec.defstruct("Body", [("features", in_order | row)])
+        self.body_decoder = msgspec.json.Decoder(body)
+        # Stands for a row that is bad, and is not predicted.
+        self.placeholder = tuple(scorer.reference_features)
 
         self.output_members = ["prediction"]
         if scorer.model.labels:
@@ -40,15 +47,19 @@ class NdjsonScorer:
                 lines.append(stripped)
                 line_numbers.append(number)
 
-        rows = np.full((len(lines), self.n_features), np.nan)
+        if not lines:
+            return b"", BatchStats(lines=block.count(b"\n"))
+
+        decoded = []
         reasons: Reasons = {}
         for i, line in enumerate(lines):
             try:
-                rows[i] = self._decode_line(line)
+                decoded.append(self._decode_line(line))
             except (msgspec.MsgspecError, UnicodeDecodeError, BatchError) as error:
                 reasons[i] = str(error)
+                decoded.append(self.placeholder)
 
-        scored = self.scorer.score(rows, reasons)
+        scored = self.scorer.score(self.signature.to_rows(decoded), reasons)
         stats = scored.stats
         stats.lines = block.count(b"\n")
         stats.set_bad_rows(
@@ -56,13 +67,24 @@ class NdjsonScorer:
         )
         return self._append_members(lines, scored), stats
 
-    def _decode_line(self, line: bytes) -> tuple[float, ...]:
-        row = self.decoder.decode(line)
+    def _decode_line(self, line: bytes) -> tuple[FeatureValue, ...]:
+        values = self._decode_row(line)
         # Only a line in which a name occurs too often can have a duplicate or an existing output.
         repeats_feature = any(line.count(name) > 1 for name in self.quoted_features)
         if repeats_feature or any(name in line for name in self.quoted_outputs):
             self._check_keys(line)
-        values: tuple[float, ...] = msgspec.structs.astuple(row)
+        return values
+
+    def _decode_row(self, line: bytes) -> tuple[FeatureValue, ...]:
+        try:
+            row = self.decoder.decode(line)
+        except msgspec.ValidationError:
+            if not line.startswith(b'{"features":'):
+                raise
+            row = self.body_decoder.decode(line).features
+        if isinstance(row, tuple):
+            return row
+        values: tuple[FeatureValue, ...] = msgspec.structs.astuple(row)
         return values
 
     def _check_keys(self, line: bytes) -> None:
@@ -89,6 +111,8 @@ class NdjsonScorer:
 
     def _output_values(self, columns: dict[str, Any]) -> list[list[Any]]:
         values = [columns[name].to_pylist() for name in self.scorer.prediction_columns]
+        if self.scorer.model.has_several_outputs:
+            values = [list(zip(*values, strict=True))]
         if self.scorer.proba:
             by_class = [columns[name].to_pylist() for name in self.scorer.probability_columns]
             values.append(list(zip(*by_class, strict=True)))
@@ -101,3 +125,16 @@ class NdjsonScorer:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return msgspec.json.encode(nulls)
         return msgspec.json.encode(members | nulls)
+
+
+def row_type(features: Sequence[FeatureInfo]) -> Any:
+    """Return the struct of a row: its fields have the types that a request has as well."""
+    fields: list[Any] = []
+    names = {}
+    for index, feature in enumerate(features):
+        names[f"f{index}"] = feature.name
+        field: tuple[Any, ...] = (f"f{index}", value_type(feature))
+        if feature.nullable:
+            field += (None,)
+        fields.append(field)
+    return msgspec.defstruct("Row", fields, rename=names, kw_only=True)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from tqdm import tqdm
 
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchStats
-from serving.monitoring.drift import assess_drift
-from serving.monitoring.reference import Reference
+from serving.model.arrays import Floats
+from serving.monitoring.drift_report import describe_drift
+from serving.monitoring.prediction_bins import ClassBins
+from serving.monitoring.prediction_counters import PredictionCounts
 
 PROGRESS_INTERVAL_SECONDS = 30  # between two lines of progress if stderr is no terminal
 
@@ -25,11 +28,16 @@ class Progress:
         self.rows = 0
         self.started_at = time.monotonic()
         self.last_reported = self.started_at
+        self.printed_notes: set[Sequence[str]] = set()
 
-    def add(self, n_bytes: int, n_rows: int) -> None:
-        """Add a block."""
+    def add(self, path: str, n_bytes: int, stats: BatchStats) -> None:
+        """Add a block of a file; what was guessed about it is printed, unless it was before."""
+        n_rows = stats.rows
         self.completed_bytes += n_bytes
         self.rows += n_rows
+        if stats.notes and stats.notes not in self.printed_notes:
+            self.printed_notes.add(stats.notes)
+            tqdm.write(f"{path}: {', '.join(stats.notes)}", file=sys.stderr)
 
         # Only Parquet states its number of rows, so the total is estimated from the bytes.
         remaining_factor = max(self.total_bytes / max(self.completed_bytes, 1), 1)
@@ -46,46 +54,65 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
 
-def print_report(scorer: Scorer, total: BatchStats, seconds: float, file: Any) -> None:
-    """Print the number of rows, the speed, the class mix, and the drift from the training data."""
+def print_report(
+    scorer: Scorer,
+    total: BatchStats,
+    seconds: float,
+    file: Any,
+    output: str = "",
+    errors_files: Sequence[str] = (),
+) -> None:
+    """Print the number of rows, the speed, the class mix, the drift, and where the output is."""
     rate = total.rows / max(seconds, 1e-9)
     version = scorer.model.version
     print(
         f"{total.rows} rows in {seconds:.1f} s, {rate:.0f} per second, model version {version}",
         file=file,
     )
+    if output:
+        print(f"  output    {output}", file=file)
     print(f"  bad rows  {total.n_bad}", file=file)
+    for path in errors_files:
+        print(f"            {path}", file=file)
     if total.rows == total.n_bad:
         return
 
-    reference = Reference(scorer.model)
-    if reference.has_classes:
+    if len(scorer.class_values):
         print(f"  classes   {describe_class_mix(scorer, total)}", file=file)
-    print(f"  drift     {describe_drift(scorer, total, reference)}", file=file)
+    print(f"  drift     {list_drifting_columns(scorer, total)}", file=file)
 
 
 def describe_class_mix(scorer: Scorer, total: BatchStats) -> str:
     """Return the share of each predicted class."""
-    shares = total.classes / total.classes.sum()
+    shares = total.prediction_counts / total.prediction_counts.sum()
     labels = scorer.labels.to_pylist()
     return ", ".join(f"{label} {share:.3f}" for label, share in zip(labels, shares, strict=True))
 
 
-def describe_drift(scorer: Scorer, total: BatchStats, reference: Reference) -> str:
+def list_drifting_columns(scorer: Scorer, total: BatchStats) -> str:
     """Return the columns that have drifted, with their index, or the verdict on all columns."""
-    names = [feature.name for feature in reference.features]
-    live_counts = scorer.bins.split(np.asarray(total.bin_counts))
-    reference_counts = list(reference.feature_counts)
-    if reference.has_classes:
-        names.append("classes")
-        live_counts.append(total.classes)
-        reference_counts.append(reference.class_counts)
+    counts = PredictionCounts(
+        total.rows - total.n_bad, count_by_bin(scorer, total), np.asarray(total.feature_counts)
+    )
+    report = describe_drift(scorer.scope, counts)
 
     drifting = []
-    verdict = ""
-    for name, live, expected in zip(names, live_counts, reference_counts, strict=True):
-        assessment = assess_drift(live, expected, reference.n_monitored_columns)
-        verdict = verdict or assessment["verdict"]
-        if assessment["verdict"] == "drifting":
-            drifting.append(f"{name} {assessment['psi']:.2f}")
-    return ", ".join(drifting) or verdict
+    columns = [
+        *report["features"],
+        {"name": "classes", **(report["classes"] or {})},
+        {"name": "predictions", **(report["prediction"] or {})},
+    ]
+    for column in columns:
+        if column.get("verdict") == "drifting":
+            drifting.append(f"{column['name']} {column['psi']:.2f}")
+    return ", ".join(drifting) or report["verdict"]
+
+
+def count_by_bin(scorer: Scorer, total: BatchStats) -> Floats:
+    """Return the number of predictions in each bin: classes beyond a limit share one."""
+    bins = scorer.scope.prediction_bins
+    if not isinstance(bins, ClassBins):
+        return np.asarray(total.prediction_counts)
+    counts = np.zeros(bins.size)
+    np.add.at(counts, list(bins.indices.values()), total.prediction_counts)
+    return counts

@@ -1,49 +1,16 @@
-"""Inputs and outputs of a job: input files are listed, outputs appear whole or not at all."""
+"""Outputs of a job: they appear whole or not at all."""
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from serving.batch.stats import BatchError
-
-SUFFIXES = (".csv", ".csv.gz", ".parquet")
-
-
-def list_inputs(url: str) -> tuple[list[str], bool]:
-    """Return the files that `url` names, and whether it is a directory or a pattern.
-
-    Raises BatchError if there is none.
-    """
-    try:
-        fs, path = url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise BatchError(f"{url}: {error}") from error
-
-    exists = fs.exists(path)
-    is_multiple = fs.isdir(path) or "*" in path
-    if not is_multiple:
-        candidates = [path]
-    elif exists:
-        candidates = fs.ls(path, detail=False)
-    else:
-        candidates = fs.glob(path)
-
-    names = []
-    for name in sorted(candidates):
-        if name.endswith(SUFFIXES) and not Path(name).name.startswith("."):
-            names.append(name)
-    if not names or not (is_multiple or exists):
-        raise BatchError(f"{url}: no {' or '.join(SUFFIXES)} file found")
-
-    if "://" in url:
-        names = [fs.unstrip_protocol(name) for name in names]
-    return names, is_multiple
 
 
 @contextmanager
@@ -53,26 +20,30 @@ def staged_output(
     """Give a staging directory, and a list for the names of the files that are completed in it.
 
     At the end these are moved to `directory`, or nothing is if an error occurs. The staging
-    directory is inside `directory`, so that moving is renaming. Files that a killed run left are
+    directory is inside `directory`, so that moving is renaming. What killed runs left there is
     removed, and so are files in `directory` that match `stale_patterns` and were not written anew.
-    Raises BatchError if another run writes there.
+    Raises BatchError if another run writes there, or nobody may.
     """
     staging_dir = f"{directory}/.{name or 'all'}.batch"
     is_local = isinstance(fs, LocalFileSystem)
     created = not fs.exists(directory)
     completed: list[str] = []
 
-    fs.makedirs(staging_dir, exist_ok=True)
     with ExitStack() as stack:
-        if is_local:
-            lock_directory(staging_dir, directory, stack)
-            for leftover in Path(staging_dir).iterdir():
-                leftover.unlink()
+        try:
+            fs.makedirs(staging_dir, exist_ok=True)
+            if is_local:
+                remove_leftovers(Path(directory), Path(staging_dir))
+                stack.callback(os.close, lock_directory(staging_dir, directory))
+                empty_directory(Path(staging_dir))
+        except OSError as error:
+            raise BatchError(f"{directory}/{name}: {error.strerror or error}") from error
         try:
             yield fs.unstrip_protocol(staging_dir), completed
             for file_name in completed:
                 if is_local:
                     flush_to_disk(f"{staging_dir}/{file_name}")
+                    Path(directory, file_name).parent.mkdir(parents=True, exist_ok=True)
                 fs.mv(f"{staging_dir}/{file_name}", f"{directory}/{file_name}")
                 created = False
             remove_stale_files(fs, directory, stale_patterns, completed)
@@ -84,21 +55,42 @@ def staged_output(
                     fs.rmdir(directory)
 
 
-def lock_directory(staging_dir: str, directory: str, stack: ExitStack) -> None:
-    """Lock the staging directory until `stack` is closed. Raises BatchError if it is locked."""
+def lock_directory(staging_dir: str, directory: str) -> int:
+    """Lock a staging directory until the result is closed. Raises BatchError if it is locked."""
     lock = os.open(staging_dir, os.O_RDONLY)
-    stack.callback(os.close, lock)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
+        os.close(lock)
         raise BatchError(f"{directory}: another run is writing there") from error
+    return lock
+
+
+def remove_leftovers(directory: Path, own_staging_dir: Path) -> None:
+    """Remove the staging directories of runs with other outputs that were killed."""
+    for staging_dir in directory.glob(".*.batch"):
+        if staging_dir == own_staging_dir or not staging_dir.is_dir():
+            continue
+        with suppress(BatchError, FileNotFoundError):  # that run is at work, or has just ended
+            lock = lock_directory(str(staging_dir), str(directory))
+            shutil.rmtree(staging_dir)
+            os.close(lock)
+
+
+def empty_directory(directory: Path) -> None:
+    """Remove what is in a directory."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def remove_stale_files(fs: Any, directory: str, patterns: list[str], completed: list[str]) -> None:
     """Remove the files in `directory` that match `patterns`, except those that are completed."""
     for pattern in patterns:
         for path in fs.glob(f"{directory}/{pattern}"):
-            if path.rpartition("/")[2] not in completed:
+            if path[len(directory) :].lstrip("/") not in completed:
                 fs.rm(path)
 
 

@@ -1,4 +1,4 @@
-"""What a batch job counts: rows, bad rows, classes and bins, block by block."""
+"""What a batch job counts: rows, bad rows, predictions and bins, block by block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 class BatchError(Exception):
     """An error that ends a job; the message is one line."""
+
+
+class OutputError(Exception):
+    """The output cannot be written; the message does not name it."""
 
 
 class BadRow(NamedTuple):
@@ -28,16 +32,18 @@ class BatchStats:
     """Counts of a block, a file or a job.
 
     `bad_rows` holds the bad rows of one block until they are written; `n_bad` and `first_bad_row`
-    outlive them. `classes` and `bin_counts` are arrays, or 0 before the first block.
+    outlive them. `prediction_counts`, by class or by bin of a number, and `feature_counts`, by bin,
+    are arrays, or 0 before the first block.
     """
 
     rows: int = 0
     lines: int = 0
     n_bad: int = 0
     first_bad_row: BadRow | None = None
-    classes: Any = 0
-    bin_counts: Any = 0
+    prediction_counts: Any = 0
+    feature_counts: Any = 0
     bad_rows: Sequence[BadRow] = ()
+    notes: Sequence[str] = ()  # what was guessed about the input
 
     def set_bad_rows(self, bad_rows: Sequence[BadRow]) -> None:
         """Set and count the bad rows of a block."""
@@ -56,8 +62,9 @@ class BatchStats:
         """Add the counts of the rows after these."""
         if other.first_bad_row and not self.first_bad_row:
             self.first_bad_row = self.to_global_row(other.first_bad_row)
+        self.notes = self.notes or other.notes
         self.rows += other.rows
         self.lines += other.lines
         self.n_bad += other.n_bad
-        self.classes = self.classes + other.classes
-        self.bin_counts = self.bin_counts + other.bin_counts
+        self.prediction_counts = self.prediction_counts + other.prediction_counts
+        self.feature_counts = self.feature_counts + other.feature_counts

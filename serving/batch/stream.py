@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from serving.batch.csv_blocks import CsvScorer
+from serving.batch.csv_format import detect_format
 from serving.batch.csv_lines import find_first_line_end, find_last_line_end
 from serving.batch.ndjson import NdjsonScorer
 from serving.batch.scoring import Scorer
@@ -39,7 +40,7 @@ def score_ndjson_stream(scorer: Scorer) -> BatchStats:
 
 
 def score_csv_stream(scorer: Scorer) -> BatchStats:
-    """Score lines of CSV after a header. Raises BatchError."""
+    """Score lines of CSV, after a header if there is one. Raises BatchError."""
     total = BatchStats()
     line_scorer: CsvScorer | None = None
     buffer = b""
@@ -49,16 +50,28 @@ def score_csv_stream(scorer: Scorer) -> BatchStats:
             end = find_first_line_end(buffer)
             if end < 0 and data:
                 continue
-            header = buffer if end < 0 else buffer[:end]
-            buffer = buffer[len(header) :]
-            total.lines = 1 + header.count(b"\n")
-            line_scorer = CsvScorer(scorer, header, as_table=False)
-            write_stdout(line_scorer.header + b"\n")
+            first_line = buffer if end < 0 else buffer[:end]
+            line_scorer = open_csv_stream(scorer, first_line)
+            if scorer.reading.has_header:
+                buffer = buffer[len(first_line) :]
+                total.lines = 1 + first_line.count(b"\n")
+                write_stdout(line_scorer.header + b"\n")
+            else:
+                buffer = b"\n" + buffer
 
         end = find_last_line_end(buffer) if data else len(buffer)
         write_scored_block(line_scorer, buffer[:end], total)
         buffer = buffer[end:]
     return total
+
+
+def open_csv_stream(scorer: Scorer, first_line: bytes) -> CsvScorer:
+    """Return the scorer of a stream with this first line. Raises BatchError."""
+    csv_format = detect_format(first_line, "utf-8", False, scorer.model.features, scorer.reading)
+    line_scorer = CsvScorer(scorer, csv_format, first_line, as_table=False)
+    if line_scorer.notes:
+        print(f"stdin: {', '.join(line_scorer.notes)}", file=sys.stderr)
+    return line_scorer
 
 
 def write_scored_block(
@@ -78,10 +91,17 @@ def write_scored_block(
         write_stdout(bytes(payload)[1:] + b"\n")
     for bad_row in stats.bad_rows:
         message = f"stdin: {total.to_global_row(bad_row)}"
+        if not total.rows and bad_row.row == 0 and looks_like_csv(line_scorer, block):
+            message += "; for CSV use --format csv"
         if fails:
             raise BatchError(message)
         print(message, file=sys.stderr)
     total.add(stats)
+
+
+def looks_like_csv(line_scorer: CsvScorer | NdjsonScorer, block: bytes) -> bool:
+    """Return whether the first line of a stream of JSON lines cannot be one."""
+    return isinstance(line_scorer, NdjsonScorer) and not block.strip().startswith((b"{", b"["))
 
 
 def write_stdout(text: bytes) -> None:

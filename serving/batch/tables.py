@@ -1,10 +1,10 @@
 """Scoring of Arrow tables, as Parquet files hold them."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-
-from serving.batch.scoring import Reasons, Scorer, append_predictions
+from serving.batch.features import Reasons, cast_column, constant_column
+from serving.batch.scoring import Scorer, append_predictions, select_columns
 from serving.batch.stats import BatchError, BatchStats
 
 DEFAULT_COMPRESSION = "snappy"
@@ -13,45 +13,43 @@ DEFAULT_COMPRESSION = "snappy"
 class ArrowScorer:
     """Score tables of one Parquet file, with its schema and its metadata."""
 
-    def __init__(self, scorer: Scorer, schema: Any, file_metadata: Any) -> None:
-        scorer.check_columns(schema.names)
+    def __init__(
+        self,
+        scorer: Scorer,
+        schema: Any,
+        file_metadata: Any,
+        constants: Mapping[str, str | None] | None = None,
+    ) -> None:
         self.scorer = scorer
+        self.constants = constants or {}
         self.metadata = (schema.metadata or {}) | scorer.metadata
         self.compression = DEFAULT_COMPRESSION
         if file_metadata.num_row_groups:
-            self.compression = file_metadata.row_group(0).column(0).compression
+            compression = file_metadata.row_group(0).column(0).compression
+            # What a file without compression calls it is not what its writer is asked with.
+            self.compression = compression.replace("UNCOMPRESSED", "NONE")
 
-        self.feature_types = {name: number_type(schema, name) for name in scorer.model.features}
+        for name in schema.names:
+            if schema.names.count(name) > 1:
+                raise BatchError(f"column {name!r} occurs {schema.names.count(name)} times")
+        columns, self.notes = scorer.match_columns(schema.names, schema.names, self.constants)
+        features = scorer.model.signature.features
+        self.features = {columns[feature.name]: feature for feature in features}
         self.passthrough_columns = scorer.passthrough_columns(schema.names)
-        self.columns = list(dict.fromkeys([*self.passthrough_columns, *scorer.model.features]))
+        needed = dict.fromkeys([*self.passthrough_columns, *self.features])
+        self.columns = [name for name in needed if name in schema.names]
+        self(schema.empty_table())  # columns of a wrong type are an error before the first row
 
     def __call__(self, table: Any) -> tuple[Any, BatchStats]:
-        """Return the table with its predictions, and its counts."""
-        numbers = []
-        for name, column_type in self.feature_types.items():
-            # A dictionary is cast to its values first; decimals and integers may be rounded.
-            column = table.column(name).cast(column_type)
-            numbers.append(column.cast(pa.float64(), safe=False))
+        """Return the table with its predictions, and its counts. Raises BatchError."""
+        columns = []
+        for name, feature in self.features.items():
+            if name in table.column_names:
+                columns.append(cast_column(table.column(name), feature))
+            else:
+                columns.append(constant_column(feature, self.constants[name], len(table)))
 
         reasons: Reasons = {}
-        rows = self.scorer.to_matrix(numbers, reasons)
-        scored = self.scorer.score(rows, reasons)
-        return append_predictions(table.select(self.passthrough_columns), scored), scored.stats
-
-
-def number_type(schema: Any, name: str) -> Any:
-    """Return the type of a column of numbers, or of the values in its dictionary.
-
-    Raises BatchError for another type.
-    """
-    column_type = schema.field(name).type
-    if pa.types.is_dictionary(column_type):
-        column_type = column_type.value_type
-    is_number = (
-        pa.types.is_integer(column_type)
-        or pa.types.is_floating(column_type)
-        or pa.types.is_decimal(column_type)
-    )
-    if not is_number:
-        raise BatchError(f"column {name!r}: expected numbers, got {column_type}")
-    return column_type
+        scored = self.scorer.score(self.scorer.to_rows(columns, reasons), reasons)
+        kept = select_columns(table, self.passthrough_columns, self.constants)
+        return append_predictions(kept, scored), scored.stats

@@ -75,7 +75,7 @@ def test_bad_rows_are_listed(tmp_path, on_error, target):
     [
         ("", "line 1: expected the names of columns"),
         ("\xff\n", "line 1: expected the names of columns"),
-        ("a,b\n1,2\n", "missing column 'sepal length (cm)'; found 'a', 'b'"),
+        ("a,b\n1,2\n", f"missing columns {', '.join(map(repr, NAMES))}; found 'a', 'b'"),
         (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' occurs 2 times"),
         (f"{HEADER},label\n", "output column 'label' already exists; exclude it with --keep"),
         (

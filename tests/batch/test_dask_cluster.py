@@ -40,7 +40,7 @@ class Cluster:
         self.workers = []
         self.address = f"tcp://127.0.0.1:{self.port}"
         words = ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"]
-        self.scheduler = self.start(SCHEDULER + words, ROOT)
+        self.scheduler = self.start(SCHEDULER + words, directory)  # it needs no code of ours
         wait_until(lambda: socket.create_connection(("127.0.0.1", self.port)).close() is None)
 
     def start(self, command, code):
@@ -202,6 +202,14 @@ def test_rejects_worker_without_code(cluster, tmp_path):
     assert "No module named 'serving'" in batch_error(
         tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address
     )
+    assert list_names(tmp_path) == ["in.csv"]
+
+
+def test_cluster_without_workers_is_one_line(cluster, tmp_path):
+    """A cluster without a worker is an error of one line, soon."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    error = batch_error(tmp_path / "in.csv", tmp_path / "out", "--scheduler", cluster.address)
+    assert error == f"{cluster.address}: no worker within 10 seconds"
     assert list_names(tmp_path) == ["in.csv"]
 
 

@@ -117,7 +117,8 @@ def test_csv_quotes_bom_crlf(tmp_path):
     (tmp_path / "in.csv").write_bytes("\r\n".join([f"\ufeff{HEADER},note", *rows]).encode())
     run_batch(tmp_path / "in.csv", tmp_path / "out.csv")
     head, *output = read_csv_rows(tmp_path / "out.csv")
-    assert head == [*NAMES, "note", "prediction", "label"]
+    assert head == [f"\ufeff{NAMES[0]}", *NAMES[1:], "note", "prediction", "label"]
+    assert (tmp_path / "out.csv").read_bytes().endswith(b',"",2,virginica\r\n')
     assert [row[4:] for row in output] == [
         ["two\r\nlines", "0", "setosa"],
         ["plain", "2", "virginica"],

@@ -18,7 +18,6 @@ from batches import (
     read_csv_rows,
     run_batch,
 )
-from fixture_models import model_file
 from helpers import NAMES
 from serving.model.card import FeatureInfo
 from serving.model.storage import save_model
@@ -102,22 +101,3 @@ def test_service_and_batch_agree(call, tmp_path):
     assert output["prediction"] == answer["prediction"] and output["label"] == answer["label"]
     probabilities = np.column_stack([output[f"probability_{label}"] for label in LABELS])
     np.testing.assert_allclose(probabilities, answer["probability"], rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        (
-            "penguins",
-            "a batch takes numbers without missing values; this model takes "
-            "missing values (`bill_length_mm`), categories (`island`)",
-        ),
-        ("linnerud", "a batch has one column of predictions; this model has several outputs"),
-    ],
-)
-def test_unsupported_model_is_one_line(tmp_path, name, reason):
-    """A model that a batch cannot use is refused in one line, before a row is read."""
-    output = tmp_path / "out.csv"
-    error = batch_error(tmp_path / "in.csv", output, "--model", model_file(name))
-    assert error == reason
-    assert not output.exists()

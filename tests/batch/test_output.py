@@ -36,13 +36,16 @@ def test_file_errors_are_one_line(tmp_path):
         f"{tmp_path / 'in.csv.gz'}: "
     )
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    (tmp_path / "in.txt").write_text(f"{HEADER}\n{GOOD_LINE}\n")
     for words, message in (
-        ((tmp_path / "none.csv", tmp_path / "out.csv"), "none.csv: no .csv or "),
+        ((tmp_path / "none.csv", tmp_path / "out.csv"), "none.csv: no such file"),
+        ((tmp_path / "in.txt", tmp_path / "out.csv"), "in.txt: expected a name that ends in .csv"),
         ((tmp_path / "in.csv", tmp_path / "out.txt"), "out.txt: expected a name that ends in "),
         ((tmp_path / "in.csv", tmp_path / "in.csv"), "in.csv: OUTPUT is INPUT"),
         ((f"{tmp_path}/in.csv", tmp_path), "in.csv: OUTPUT is INPUT"),
-        ((f"{tmp_path}/*.none", tmp_path), "*.none: no .csv or "),
-        ((tmp_path / "in.csv", "/proc/out.csv"), "/proc"),
+        ((f"{tmp_path}/*.none", tmp_path), "*.none: no file found whose name ends in .csv"),
+        ((tmp_path / "in.csv", "/proc/out.csv"), "/proc/out.csv: "),
+        ((tmp_path / "in.csv", "s3://bucket/out.csv"), "s3://bucket/out.csv: Install s3fs"),
         (("nowhere://in.csv", tmp_path / "out.csv"), "nowhere"),
         (
             (tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"),
@@ -54,7 +57,7 @@ def test_file_errors_are_one_line(tmp_path):
         ),
     ):
         assert message in batch_error(*words)
-    assert list_names(tmp_path) == ["in.csv", "in.csv.gz", "in.parquet"]
+    assert list_names(tmp_path) == ["in.csv", "in.csv.gz", "in.parquet", "in.txt"]
     pq.write_table(iris_table(1, nested=pa.array([[1]])), tmp_path / "in.parquet")
     assert "in.parquet: Unsupported Type" in batch_error(
         tmp_path / "in.parquet", tmp_path / "out.csv"
@@ -82,7 +85,7 @@ def test_full_disk_keeps_output(tmp_path):
         for name in ("out.csv", "out.parquet"):
             assert (
                 batch_error(tmp_path / "in.csv", small / name)
-                == f"{tmp_path / 'in.csv'}: No space left on device"
+                == f"{small / name}: No space left on device"
             )
             assert (small / name).read_text() == "old"
         assert list_names(small) == ["out.csv", "out.parquet"]
@@ -107,11 +110,17 @@ def test_interrupted_run_keeps_output(tmp_path, number, status):
     wait_until(lambda: (target / ".in.csv.batch/in.csv").stat().st_size > 1_000_000)
     process.send_signal(number)
     assert process.wait(30) == status
-    assert process.communicate() == (b"", b"")
+    message = b"stopped: nothing was written\n" * int(number != signal.SIGKILL)
+    assert process.communicate() == (b"", message)
     assert (target / "in.csv").read_text() == "old"
     assert list_names(target) == (
         ["in.csv"] if number != signal.SIGKILL else [".in.csv.batch", "in.csv"]
     )
+    # A run with another output removes what is left as well.
+    (tmp_path / "small.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    run_batch(tmp_path / "small.csv", target / "small.csv")
+    assert list_names(target) == ["in.csv", "small.csv"]
+    (target / "small.csv").unlink()
     big.write_text(f"{HEADER}\n{GOOD_LINE}\n")
     run_batch(big, target / "in.csv")
     assert (target / "in.csv").read_text() == f"{HEADER},prediction,label\n{GOOD_LINE},0,setosa\n"
@@ -135,6 +144,24 @@ def test_concurrent_run_is_rejected(tmp_path):
     )
     holder.communicate(b"\n")
     run_batch(tmp_path / "in.csv", tmp_path / "out.csv")
+
+
+def test_closed_pipe_is_quiet(tmp_path):
+    """A reader of the report that has gone is no error."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    command = [*map(str, BATCH), str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
+    script = 'set -o pipefail; "$@" | true'
+    result = subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert list_names(tmp_path) == ["in.csv", "out.csv"]
+
+
+def test_report_names_the_outputs(tmp_path):
+    """The report says where the output and the bad rows are."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\nx,1,1,1\n")
+    printed = run_batch(tmp_path / "in.csv", tmp_path / "out.csv", "--on-error", "skip")
+    output = tmp_path / "out.csv"
+    assert f"  output    {output}\n  bad rows  1\n            {output}.errors.ndjson\n" in printed
 
 
 def test_missing_package_is_one_line():

@@ -13,6 +13,7 @@ from batches import (
     BATCH,
     GOOD_LINE,
     HEADER,
+    batch_error,
     json_line,
 )
 from helpers import NAMES, wait_until
@@ -65,6 +66,28 @@ def test_csv_stream_scores_each_line():
     assert stream.read_line() == f"a,{GOOD_LINE},0,setosa\n"
     stream.write(f"b,{GOOD_LINE}")
     assert stream.end()[0] == f"b,{GOOD_LINE},0,setosa\n"
+
+
+def test_csv_stream_shows_its_delimiter():
+    """The delimiter of a stream is that of its header; without a header the first line is a row."""
+    head, row = (text.replace(",", ";") for text in (HEADER, GOOD_LINE))
+    stream = Stream("--format", "csv")
+    stream.write(f"{head}\n{row}\n")
+    assert stream.end()[0] == f"{head};prediction;label\n{row};0;setosa\n"
+    stream = Stream("--format", "csv", "--no-header")
+    stream.write(f"{GOOD_LINE}\n")
+    assert stream.read_line() == f"{GOOD_LINE},0,setosa\n"
+    stream.write(f"{GOOD_LINE}\nx,1,1,1\n")
+    out, err, status = stream.end()
+    assert (out, status) == (f"{GOOD_LINE},0,setosa\n", 1)
+    assert err.startswith("stdin: row 3 (line 3): 'sepal length (cm)': expected a number")
+
+
+def test_csv_in_place_of_json_is_explained():
+    """CSV into a stream of JSON lines is an error that names the option."""
+    error = batch_error("-", "-", input=f"{HEADER}\n{GOOD_LINE}\n")
+    assert error.startswith("stdin: row 1 (line 1): JSON is malformed")
+    assert error.endswith("; for CSV use --format csv")
 
 
 BAD_LINES = [
