@@ -24,6 +24,7 @@ PROGRAMS = {
     "curl": "echo '{\"prediction\":[0]}'",
     "docker": """
         case "$*" in
+            *--interactive*) cat > /dev/null ;;
             "network inspect kind "*) printf 'fc00::1\\n127.0.0.1\\n' ;;
             "inspect --format "*:1) echo localhost:5001/flask-ml-model@DIGEST_1 ;;
             "inspect --format "*:2) echo localhost:5001/flask-ml-model@DIGEST_2 ;;
