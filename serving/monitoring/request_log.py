@@ -128,7 +128,13 @@ def is_only_receiver(handler: LineHandler) -> bool:
         logger = logger.parent
 
     is_filtered = any(type(found) is not RequestContextFilter for found in handler.filters)
-    return logger is None and not is_filtered and type(handler.formatter) is MsgspecFormatter
+    return (
+        logger is None
+        and not is_filtered
+        and handler.level == logging.NOTSET
+        and type(handler.formatter) is MsgspecFormatter
+        and logging.getLogRecordFactory() is logging.LogRecord
+    )
 
 
 class RequestContextFilter(logging.Filter):

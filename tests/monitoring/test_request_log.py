@@ -219,12 +219,30 @@ def test_stopping_worker_loses_no_line(serve):
     assert len(lines(service)) == sum(len(client.answers) for client in clients)
 
 
-def test_further_handler_receives_requests(serve):
-    """A handler or filter that the application adds sees the record of each request."""
+@pytest.mark.parametrize("change", ["filter", "factory"])
+def test_change_of_the_application_sees_requests(serve, change):
+    """A filter or a record factory that the application adds sees the record of each request."""
     service = serve(
-        command=gunicorn_command("logging_app:app"), PYTHONPATH=str(APPS), WEB_CONCURRENCY="1"
+        command=gunicorn_command("logging_app:app"),
+        PYTHONPATH=str(APPS),
+        WEB_CONCURRENCY="1",
+        CHANGE=change,
     )
     service.call("POST", "/predict", EXAMPLE_REQUEST, JSON)
     service.stop()
     [line] = lines(service)
     assert (line["tenant"], line["status"]) == ("seen", 200)
+
+
+def test_level_of_the_handler_is_obeyed(serve):
+    """A handler that the application lets pass errors only writes no other request."""
+    service = serve(
+        command=gunicorn_command("logging_app:app"),
+        PYTHONPATH=str(APPS),
+        WEB_CONCURRENCY="1",
+        CHANGE="level",
+        PORT=free_port(),  # it does not say which it took
+    )
+    service.call("POST", "/predict", EXAMPLE_REQUEST, JSON)
+    service.stop()
+    assert lines(service) == []

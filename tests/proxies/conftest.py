@@ -30,7 +30,7 @@ http {{
         {pool}
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen 127.0.0.1:{port} sndbuf=16k;
         location / {{
             proxy_pass http://service;
             {options}
@@ -51,6 +51,9 @@ NGINX_SETTINGS = {
 
 HAPROXY = """global
     maxconn 1000
+    # So that a client that reads slowly makes the service wait, and not the kernel's buffers.
+    tune.rcvbuf.server 16384
+    tune.sndbuf.client 16384
 defaults
     mode http
     http-reuse always
