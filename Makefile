@@ -50,7 +50,7 @@ run: .venv/serving ## Serve on http://localhost:5000 (other port: PORT=8000 make
 
 .PHONY: test
 test: .venv/dev ## Run the tests and show their coverage
-	$(BIN)/pytest --cov
+	$(BIN)/pytest --cov --numprocesses auto
 
 .PHONY: test-swap
 test-swap: need-git .venv/dev ## Swap in another model and run the tests (EXAMPLE=penguins; needs git)

@@ -15,4 +15,4 @@ git add --all
 ln -s "$here/.venv" .venv # the packages of `make test`, which the example needs
 
 make train openapi
-.venv/bin/pytest
+.venv/bin/pytest --numprocesses auto

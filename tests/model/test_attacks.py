@@ -3,6 +3,7 @@
 import pickle
 import sys
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -107,7 +108,9 @@ def test_partial_keeps_its_function():
         restricted_loads(change)
 
 
-@pytest.mark.parametrize("target", [LogisticRegression, np.exp, np.mean], ids=str)
+@pytest.mark.parametrize(
+    "target", [LogisticRegression, np.exp, np.mean], ids=attrgetter("__name__")
+)
 def test_shared_object_is_not_changed(target):
     """A pickle cannot set attributes of a class or a function, which the process shares."""
     predict = LogisticRegression.predict
