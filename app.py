@@ -24,7 +24,7 @@ try:
     from serving.api.operations import operation_of
     from serving.api.routing import NameConverter, PredictionApp, explicit_methods
     from serving.api.rows import RowDecoder
-    from serving.api.service import ErrorBody, Service, current_service, service_of
+    from serving.api.service import ErrorBody, SelfTest, Service, current_service, service_of
     from serving.config import ConfigurationError, Settings, describe_settings
     from serving.model.errors import InvalidInput, ModelError
     from serving.model.model import Model
@@ -50,7 +50,9 @@ def create_app(
     """
     if settings is None:
         settings = Settings.from_env(os.environ, **overrides)
-    model = load_model(settings.model_path, settings.model_sha256)
+    model = load_model(
+        settings.model_path, settings.model_sha256, use_plan=settings.prediction_plan == "on"
+    )
 
     app = PredictionApp(__name__, static_folder=None)  # a static folder would add a route
     # One more byte than the limit, so that read_body can tell a body that is too large.
@@ -124,6 +126,7 @@ def build_service(
     return Service(
         settings=settings,
         model=model,
+        self_test=SelfTest(model),
         row_decoder=RowDecoder(model),
         probe_paths=frozenset(probe_paths),
         error_bodies=error_bodies,

@@ -60,7 +60,9 @@ def raise_terminated(number: int, _: object) -> None:
 
 def run(options: argparse.Namespace, settings: Settings) -> None:
     """Score and print a report. Raises BatchError, ModelError and OSError."""
-    model = load_model(options.model, settings.model_sha256)
+    model = load_model(
+        options.model, settings.model_sha256, use_plan=settings.prediction_plan == "on"
+    )
     started_at = time.monotonic()
     scorer = Scorer(model, options.on_error, options.proba, options.keep, reading_options(options))
     with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product

@@ -70,6 +70,12 @@ def _origins(name: str, text: str) -> tuple[str, ...]:
     return origins
 
 
+def _on_or_off(name: str, text: str) -> str:
+    if text.lower() not in ("on", "off"):
+        raise ConfigurationError(f"{name}: expected on or off, got {text!r}")
+    return text.lower()
+
+
 def _route(name: str, text: str) -> str:
     if not re.fullmatch("/[A-Za-z0-9/._:~-]*", text):
         raise ConfigurationError(f"{name}: expected a path, got {text!r}")
@@ -129,6 +135,13 @@ class Settings:
         default="",
         metadata=_setting(_digest, "Only load a model file with this SHA-256 digest"),
     )
+    prediction_plan: str = field(
+        default="on",
+        metadata=_setting(
+            _on_or_off,
+            "on: numpy computes the predictions where it can; or off",
+        ),
+    )
     max_rows: int = field(
         default=10_000, metadata=_setting(_limit, "Maximum number of rows in a request")
     )
@@ -167,14 +180,14 @@ class Settings:
         default=None,
         metadata=_setting(
             _route,
-            "Vertex AI: additional path for health checks, which takes precedence over our own",
+            "Vertex AI: path for health checks, before our own",
         ),
     )
     aip_predict_route: str | None = field(
         default=None,
         metadata=_setting(
             _route,
-            "Vertex AI: additional path for predictions, which takes precedence over our own",
+            "Vertex AI: path for predictions, before our own",
         ),
     )
     sagemaker_bind_to_port: int = field(

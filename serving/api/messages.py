@@ -147,7 +147,7 @@ def predict_and_record(rows: Rows, json_path: str) -> Array:
 def check_ready() -> None:
     """Raise ServiceUnavailable if the model fails its self-test."""
     try:
-        current_service().model.self_test()
+        current_service().self_test.run()
     except ModelError as error:
         raise ServiceUnavailable(str(error)) from error
 

@@ -96,6 +96,7 @@ def index() -> Response:
         "version": model.version,
         "features": model.features,
         "classes": list(model.labels.values()),
+        "prediction_plan": model.plan.name if model.plan else None,
     }
     return versioned_json_response(IndexResponse("alive", model_info, routes))
 

@@ -1,5 +1,6 @@
 """The running service: everything that a request needs, in one object."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -13,7 +14,29 @@ from serving.monitoring.prometheus import MetricsRegistry
 from serving.monitoring.telemetry import Telemetry
 
 Decoder = TypeVar("Decoder")
+# How long a self-test that passed counts: less than the period of any probe.
+SELF_TEST_SECONDS = 1.0
+
 ErrorBody = Callable[[int, str], dict[str, str]]  # from status and message
+
+
+class SelfTest:
+    """The self-test of a model that is in service; one that passed counts for a second.
+
+    Load balancers ask each of several probe paths, and a large model takes milliseconds to answer.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._passed_until = 0.0
+
+    def run(self) -> None:
+        """Raise ModelError unless the model passes, or has passed within the last second."""
+        now = time.monotonic()
+        if now < self._passed_until:
+            return
+        self._model.self_test()
+        self._passed_until = now + SELF_TEST_SECONDS
 
 
 @dataclass(frozen=True)
@@ -22,6 +45,7 @@ class Service:
 
     settings: Settings
     model: Model
+    self_test: SelfTest
     row_decoder: RowDecoder
     probe_paths: frozenset[str]  # open without an API key, and not logged while they succeed
     error_bodies: Mapping[str, ErrorBody]  # by path, where a protocol's differs from our own

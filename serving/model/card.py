@@ -73,11 +73,25 @@ class ReferenceRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probability: list[float] | None
 
 
+class PlanInfo(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True
+):
+    """The prediction plan that was compared with the estimator when it was saved.
+
+    `kind` is its name, and `compared_rows` the number of rows; without a plan `reason` says why.
+    """
+
+    kind: str | None = None
+    compared_rows: int = 0
+    reason: str | None = None
+
+
 class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The description of a pickled estimator, tied to it by the SHA-256 of the pickle.
 
     `task` is scikit-learn's `estimator_type`, such as "classifier". `input` is what the estimator
     is asked with. `prediction` is the distribution of a regressor's predictions.
+    Earlier cards have no `prediction_plan`.
     """
 
     name: str
@@ -93,6 +107,7 @@ class ModelCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str | None = None
     input: InputKind = "array"
     prediction: FeatureInfo | None = None
+    prediction_plan: PlanInfo | msgspec.UnsetType = msgspec.UNSET
     transformers_sha256: str | msgspec.UnsetType = msgspec.UNSET  # of serving/model/transformers.py
 
 

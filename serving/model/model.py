@@ -12,7 +12,9 @@ import numpy as np
 from serving.model.arrays import Array, Floats, Rows
 from serving.model.card import ModelCard, PredictionValue, values_match
 from serving.model.errors import InvalidInput, ModelError, describe_error
-from serving.model.linear import as_linear_classifier
+from serving.model.plans.admission import check_plan
+from serving.model.plans.columns import NoPlanError
+from serving.model.plans.plan import Plan, build_plan
 from serving.model.signature import Signature
 
 # Larger values are rejected: trees refuse them, and sums of products overflow.
@@ -30,7 +32,10 @@ log = logging.getLogger(__name__)
 class Model:
     """A fitted estimator with its model card, if it has one."""
 
-    def __init__(self, estimator: Any, sha256: str, card: ModelCard | None) -> None:
+    def __init__(
+        self, estimator: Any, sha256: str, card: ModelCard | None, *, use_plan: bool = True
+    ) -> None:
+        """Take a fitted estimator; unless `use_plan`, each prediction is its own."""
         if not hasattr(estimator, "predict"):
             raise ModelError(f"{type(estimator).__name__} has no predict method")
         if hasattr(estimator, "feature_names_in_"):
@@ -64,9 +69,14 @@ class Model:
         if card:
             references = card.reference
             self.has_several_outputs = any(isinstance(row.prediction, list) for row in references)
-        self.linear = None
-        if self.signature.is_numeric and not self.signature.has_missing:
-            self.linear = as_linear_classifier(estimator)
+        self.plan: Plan | None = None
+        self.plan_refusal = "it is turned off"
+        may_have_plan = card is None or not card.prediction_plan or card.prediction_plan.kind
+        if use_plan and may_have_plan:
+            try:
+                self.plan = build_plan(estimator, self.signature, self.n_features)
+            except NoPlanError as error:
+                self.plan_refusal = str(error)
 
     def predict(self, rows: Rows) -> Array:
         """Return the predictions, of shape (rows,), for `rows`, of shape (rows, features).
@@ -74,18 +84,22 @@ class Model:
         A multi-output model has the shape (rows, outputs). Raises InvalidInput if the estimator
         rejects the values or a prediction is not finite.
         """
-        if self.linear:
-            return self.linear.predict(rows)
-        return self._without_axis(self._call_estimator(self.estimator.predict, rows))
+        if self.plan:
+            predictions = self.plan.predict(rows)
+            if predictions is not None and _is_finite(predictions):
+                return predictions
+        return self._predict_by_estimator(rows)
 
     def probabilities(self, rows: Rows) -> Floats:
         """Return the class probabilities, of shape (rows, classes) in the order of `classes`.
 
         Raises InvalidInput as `predict` does.
         """
-        if self.linear and self.linear.has_probabilities:
-            return self.linear.probabilities(rows)
-        return self._call_estimator(self.estimator.predict_proba, rows)
+        if self.plan and self.plan.has_probabilities:
+            probabilities = self.plan.probabilities(rows)
+            if probabilities is not None:
+                return probabilities
+        return self._probabilities_by_estimator(rows)
 
     @property
     def has_labels(self) -> bool:
@@ -106,9 +120,37 @@ class Model:
         if self.card is None:
             self.has_several_outputs = self._score_trial_row().ndim > 1
             return
+        self._check_reference_rows(self.card, self.predict, self.probabilities)
 
+    def test_estimator(self) -> None:
+        """Raise ModelError unless the estimator, without a plan, passes the self-test."""
+        if self.card is not None and self.plan:
+            self._check_reference_rows(
+                self.card, self._predict_by_estimator, self._probabilities_by_estimator
+            )
+
+    def admit_plan(self, rows: Rows, max_rows: int) -> int:
+        """Keep the plan only if it answers as the estimator, and return the rows compared.
+
+        They are at most `max_rows` of `rows`, and about as many that are made from them.
+        """
+        if self.plan is None:
+            return 0
         try:
-            reproduced = self._reproduces_reference_rows(self.card)
+            return check_plan(self.plan, self.estimator, self.signature, rows, max_rows)
+        except NoPlanError as error:
+            self.plan = None
+            self.plan_refusal = str(error)
+            return 0
+
+    def _check_reference_rows(
+        self,
+        card: ModelCard,
+        predict: Callable[[Rows], Array],
+        predict_probabilities: Callable[[Rows], Floats],
+    ) -> None:
+        try:
+            reproduced = self._reproduces(card, predict, predict_probabilities)
         except Exception as error:
             reason = describe_error(error.__cause__ or error)
             raise ModelError(f"self-test failed: {reason}") from error
@@ -117,25 +159,21 @@ class Model:
                 "self-test failed: the predictions differ from the reference rows of the model card"
             )
 
-    def _reproduces_reference_rows(self, card: ModelCard) -> bool:
+    def _reproduces(
+        self,
+        card: ModelCard,
+        predict: Callable[[Rows], Array],
+        predict_probabilities: Callable[[Rows], Floats],
+    ) -> bool:
         rows = self.example_rows()
-        estimator_input = self.signature.to_input(rows)
-
-        predictions = self.predict(rows)
         expected_predictions = [reference.prediction for reference in card.reference]
-        if not values_match(predictions.tolist(), expected_predictions):
-            return False
-        if self.linear and not np.array_equal(predictions, self.estimator.predict(estimator_input)):
+        if not values_match(predict(rows).tolist(), expected_predictions):
             return False
         if not self.has_probabilities:
             return True
 
-        probabilities = self.probabilities(rows).tolist()
         expected_probabilities = [reference.probability for reference in card.reference]
-        estimator_probabilities = self.estimator.predict_proba(estimator_input).tolist()
-        return values_match(probabilities, expected_probabilities) and values_match(
-            probabilities, estimator_probabilities
-        )
+        return values_match(predict_probabilities(rows).tolist(), expected_probabilities)
 
     def _score_trial_row(self) -> Array:
         """Return the predictions for a row of equal numbers. Raises ModelError if it has none."""
@@ -193,6 +231,12 @@ class Model:
                 f"but the estimator has {n_features_in}"
             )
 
+    def _predict_by_estimator(self, rows: Rows) -> Array:
+        return self._without_axis(self._call_estimator(self.estimator.predict, rows))
+
+    def _probabilities_by_estimator(self, rows: Rows) -> Floats:
+        return self._call_estimator(self.estimator.predict_proba, rows)
+
     def _call_estimator(self, method: Callable[[Any], Any], rows: Rows) -> Array:
         try:
             # An overflow becomes an InvalidInput below, and needs no warning as well.
@@ -206,7 +250,7 @@ class Model:
             log.warning("the estimator rejected rows: %s in %s", type(error).__name__, function)
             raise InvalidInput(self._describe_rejection(rows)) from error
 
-        if result.dtype.kind == "f" and not np.isfinite(result).all():
+        if not _is_finite(result):
             row = int(np.argwhere(~np.isfinite(result))[0][0])
             raise InvalidInput(f"The model has no finite prediction for row {row}")
         return result
@@ -217,6 +261,10 @@ class Model:
             return "The model cannot score these values"
         row, feature = unseen
         return f"The model cannot score the category of `{feature}` in row {row}"
+
+
+def _is_finite(predictions: Array) -> bool:
+    return predictions.dtype.kind != "f" or bool(np.isfinite(predictions).all())
 
 
 def _check_trial(predictions: Array) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from sklearn.utils.validation import check_is_fitted
 
 from serving.model.arrays import Rows
-from serving.model.card import FeatureValue, ModelCard, ReferenceRow
+from serving.model.card import FeatureValue, ModelCard, PlanInfo, ReferenceRow
 from serving.model.errors import ModelError, describe_error, one_line
 from serving.model.formats import check_format, decompress
 from serving.model.imports import OWN_FILE
@@ -30,15 +30,25 @@ from serving.model.unpickling import restricted_loads
 PICKLE_PROTOCOL = 4  # the default before Python 3.14, so that the bytes stay the same
 PROBABILITY_DECIMALS = 12
 
+# Rows for which a prediction plan is compared with its estimator.
+MAX_ROWS_AT_TRAINING = 100_000
+MAX_ROWS_AT_START = 1000
+
 log = logging.getLogger(__name__)
 
 
 def save_model(
-    path: Path, estimator: Any, *, reference: Rows | list[list[FeatureValue]], **card_fields: Any
+    path: Path,
+    estimator: Any,
+    *,
+    reference: Rows | list[list[FeatureValue]],
+    training_rows: Rows | None = None,
+    **card_fields: Any,
 ) -> ModelCard:
     """Write `estimator` to `path` and its card beside it, both or neither, and return the card.
 
-    `reference` holds the values of some rows, which are scored and stored for the self-test.
+    `reference` holds the values of some rows, which are scored and stored for the self-test. The
+    prediction plan is compared for these, or for `training_rows`, of shape (rows, features).
     `card_fields` are the other members of ModelCard. The pickle is read back as `load_model` does
     before a file is replaced. Raises ModelError if it cannot be, or if the card and the estimator
     disagree, InvalidInput if the estimator cannot score `reference`, OSError if a file cannot be
@@ -52,12 +62,16 @@ def save_model(
         estimator=describe_estimator(estimator),
         libraries=library_versions(unpickled.modules),
         reference=[],
+        prediction_plan=PlanInfo(),
         transformers_sha256=own_source_digest(unpickled.modules) or msgspec.UNSET,
         **card_fields,
     )
     model = Model(estimator, card.sha256, card)
     card = msgspec.structs.replace(card, reference=_reference_rows(model, reference))
-    Model(unpickled.value, card.sha256, card).self_test()
+    card = msgspec.structs.replace(
+        card, prediction_plan=_describe_plan(unpickled.value, card, training_rows)
+    )
+    _test_model(Model(unpickled.value, card.sha256, card))
 
     card_bytes = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
     write_files_atomically({path: model_bytes, path.with_suffix(".json"): card_bytes})
@@ -69,13 +83,13 @@ def describe_estimator(estimator: Any) -> str:
     return re.sub(" at 0x[0-9a-f]+", "", " ".join(repr(estimator).split()))
 
 
-def load_model(path: Path, sha256: str = "") -> Model:
+def load_model(path: Path, sha256: str = "", *, use_plan: bool = True) -> Model:
     """Return the model in `path`, verified before anything in it runs.
 
     The file is read once. The steps are: compare the digest with `sha256`, if given, and with the
     card; compare the versions of the libraries and the source of own transformers; decompress up
     to a limit; unpickle with an allow-list; run the self-test. A pickle without a card is loaded
-    with a warning. Raises ModelError.
+    with a warning. Unless `use_plan`, each prediction is the estimator's. Raises ModelError.
     """
     try:
         model_bytes = path.read_bytes()
@@ -91,8 +105,8 @@ def load_model(path: Path, sha256: str = "") -> Model:
         card = _load_card(path.with_suffix(".json"), digest)
         estimator = restricted_loads(decompress(model_bytes)).value
         check_is_fitted(estimator)
-        model = Model(estimator, digest, card)
-        model.self_test()
+        model = Model(estimator, digest, card, use_plan=use_plan)
+        _test_model(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except Exception as error:  # a broken pickle can raise anything
@@ -121,6 +135,27 @@ def write_files_atomically(contents: dict[Path, bytes]) -> None:
     finally:
         for temporary_path in temporary_paths.values():
             temporary_path.unlink(missing_ok=True)
+
+
+def _describe_plan(estimator: Any, card: ModelCard, training_rows: Rows | None) -> PlanInfo:
+    """Return the prediction plan of `estimator`, if it answers as the estimator does."""
+    model = Model(
+        estimator, card.sha256, msgspec.structs.replace(card, prediction_plan=msgspec.UNSET)
+    )
+    if training_rows is None:
+        training_rows = model.example_rows()
+    compared_rows = model.admit_plan(training_rows, MAX_ROWS_AT_TRAINING)
+    if model.plan:
+        return PlanInfo(kind=model.plan.name, compared_rows=compared_rows)
+    return PlanInfo(reason=model.plan_refusal)
+
+
+def _test_model(model: Model) -> None:
+    """Run the self-test, and compare a plan that was not compared at training."""
+    model.self_test()
+    model.test_estimator()
+    if model.card is None or model.card.prediction_plan is msgspec.UNSET:
+        model.admit_plan(model.example_rows(), MAX_ROWS_AT_START)
 
 
 def _dump(estimator: Any) -> bytes:

@@ -48,6 +48,7 @@ def train(
 
     card_path = options.output.with_suffix(".json")
     print(f"wrote {options.output} and {card_path.name}, version {card.sha256[:12]}")
+    print(f"prediction plan: {describe_plan(card)}")
     print(f"try it: make run, then {example_command(card)}")
     if options.held_out:
         write_held_out(options.held_out, model.data, model.evaluation)
@@ -115,6 +116,14 @@ def example_command(card: ModelCard) -> str:
         "curl -X POST http://localhost:5000/predict "
         f'-H "Content-Type: application/json" -d {quoted}'
     )
+
+
+def describe_plan(card: ModelCard) -> str:
+    """Return the prediction plan in a few words, or why there is none."""
+    plan = card.prediction_plan
+    if not plan or plan.kind is None:
+        return f"none, because {plan.reason}" if plan else "none"
+    return f"{plan.kind}, which answers as the estimator for {plan.compared_rows} rows"
 
 
 def write_held_out(path: Path, data: TrainingData, evaluation: Evaluation) -> None:

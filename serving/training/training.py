@@ -82,6 +82,7 @@ def write_model(path: Path, model: TrainedModel) -> ModelCard:
             "held_out_sha256": digest(data.rows[held_out], evaluation.y_held_out),
         },
         reference=data.rows[choose_reference_rows(model)],
+        training_rows=data.rows,
         task=get_tags(model.estimator).estimator_type,
         input=data.input_kind,
         prediction=describe_predictions(evaluation),

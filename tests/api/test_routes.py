@@ -47,6 +47,7 @@ def test_index_lists_routes(call):
         "version": VERSION,
         "features": NAMES,
         "classes": ["setosa", "versicolor", "virginica"],
+        "prediction_plan": "linear",
     }
     assert_json(answer, 200, {"status": "alive", "model": model, "routes": answer.json["routes"]})
 

@@ -17,6 +17,7 @@ from helpers import (
     in_process,
 )
 from serving.api.service import service_of
+from serving.model.errors import ModelError
 
 
 @pytest.mark.parametrize("sent", ["Bearer one", "bearer two", "Bearer \u00fcber"])
@@ -68,6 +69,43 @@ def test_failed_self_test_is_503():
     reason = "self-test failed: the predictions differ from the reference rows of the model card"
     assert_json(in_process(app, "GET", "/readyz"), 503, {"error": reason})
     assert in_process(app, "GET", "/healthz").status == 200
+
+
+def test_self_test_is_repeated_after_a_second(monkeypatch):
+    """Probes within a second share a self-test that passed; one that failed is repeated."""
+    app = create_app()
+    model = service_of(app).model
+    runs = []
+    reasons = [None, "broken", "broken", None]
+
+    def self_test():
+        runs.append(now)
+        if reason := reasons[len(runs) - 1]:
+            raise ModelError(reason)
+
+    monkeypatch.setattr(model, "self_test", self_test)
+    monkeypatch.setattr("serving.api.service.time.monotonic", lambda: now)
+    for now, path, status in [  # noqa: B007 - the functions above use `now`
+        (1.0, "/readyz", 200),
+        (1.5, "/ping", 200),
+        (1.9, "/readyz", 200),
+        (2.1, "/readyz", 503),
+        (2.2, "/v2/health/ready", 503),
+        (2.3, "/readyz", 200),
+        (3.2, "/readyz", 200),
+    ]:
+        assert in_process(app, "GET", path).status == status
+    assert runs == [1.0, 2.1, 2.2, 2.3]
+
+
+@pytest.mark.parametrize("setting", ["on", "off", "ON"])
+def test_prediction_plan_is_turned_off(setting):
+    """`/` says which plan predicts; without one the predictions are the same."""
+    app = create_app(PREDICTION_PLAN=setting)
+    plan = in_process(app, "GET", "/").json["model"]["prediction_plan"]
+    assert plan == (None if setting == "off" else "linear")
+    answer = in_process(app, "POST", "/predict", EXAMPLE_REQUEST, JSON)
+    assert answer.json == in_process(create_app(), "POST", "/predict", EXAMPLE_REQUEST, JSON).json
 
 
 numbers = st.one_of(st.floats(), st.integers(), st.booleans(), st.none(), st.text(max_size=3))

@@ -15,6 +15,7 @@ from sklearn.svm import LinearSVC
 from helpers import MODEL_FILE, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
+from serving.model.model import Model
 from serving.model.storage import describe_estimator, load_model, save_model
 
 X, y = load_iris(return_X_y=True)
@@ -156,23 +157,28 @@ def test_file_is_a_bare_estimator(model_path):
     assert joblib.load(model_path).predict([[5.1, 3.5, 1.4, 0.2]]).tolist() == [0]
 
 
-def test_self_test_compares_coefficients_with_estimator(save_and_load):
-    """Coefficients that predict something else than the estimator fail the self-test."""
+def test_self_test_compares_plan_and_estimator(save_and_load):
+    """Answers other than those of the card fail the self-test, by the plan or by the estimator."""
     # Without probabilities, which would differ as well.
     model = save_and_load(LinearSVC(max_iter=100_000).fit(X, y))
     model.estimator.intercept_ = model.estimator.intercept_[::-1] * 1e3
+    model.self_test()
     with pytest.raises(ModelError, match="differ from the reference rows"):
-        model.self_test()
+        model.test_estimator()
+
+    changed = Model(model.estimator, model.sha256, model.card)
+    with pytest.raises(ModelError, match="differ from the reference rows"):
+        changed.self_test()
 
 
 def test_self_test_compares_numbers_of_regressor(save_and_load):
     """A regressor may differ by rounding, and by no more."""
     model = save_and_load(LinearRegression().fit(X, y))
     model.estimator.intercept_ += 1e-12
-    model.self_test()
+    model.test_estimator()
     model.estimator.intercept_ += 1e-3
     with pytest.raises(ModelError, match="differ from the reference rows"):
-        model.self_test()
+        model.test_estimator()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.svm import LinearSVC
 
-from serving.model.linear import as_linear_classifier
 from serving.model.model import Model
+from serving.model.plans.columns import NoPlanError
+from serving.model.plans.linear import linear_predictor
 
 X, y = load_iris(return_X_y=True)
 WORDS = np.array(["a", "b", "c"])
@@ -115,9 +116,10 @@ def test_subclass_keeps_its_predict():
 def test_large_coefficients_are_left_to_estimator():
     """Scores that could overflow are computed by the estimator."""
     fitted = logistic_regression(y)
-    assert as_linear_classifier(fitted)
+    linear_predictor(fitted)
     fitted.coef_ = fitted.coef_ * 1e300
-    assert as_linear_classifier(fitted) is None
+    with pytest.raises(NoPlanError, match="could overflow"):
+        linear_predictor(fitted)
 
 
 def test_sparse_coefficients_predict():
