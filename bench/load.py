@@ -24,11 +24,12 @@ SECONDS_BY_UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1}
 
 @dataclass
 class Load:
-    """What wrk measures: requests per second, and two quantiles of the latency in seconds."""
+    """What wrk measures: requests per second, two quantiles of the latency in seconds, requests."""
 
     rate: float
     p50: float
     p99: float
+    n_requests: int
 
 
 @contextlib.contextmanager
@@ -80,13 +81,30 @@ def send(path="/predict", port=PORT, body=peers.OURS):
 def memory_bytes(process):
     """Return the memory of a process and its children; shared pages are divided among them."""
     total = 0
-    pids = [process.pid]
-    while pids:
-        pid = pids.pop()
-        pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    for pid in process_tree(process):
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         total += int(re.search(r"Pss:\s+(\d+)", rollup)[1]) * 1024
     return total
+
+
+def cpu_seconds(process):
+    """Return the processor time of a process and its children, which are still running."""
+    ticks = 0
+    for pid in process_tree(process):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def process_tree(process):
+    """Return the ids of a process and of all its children."""
+    found = []
+    pids = [process.pid]
+    while pids:
+        pid = pids.pop()
+        found.append(pid)
+        pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found
 
 
 def post_script(body):
@@ -102,15 +120,16 @@ def run_wrk(seconds, connections=CONNECTIONS, path="/predict", script=None, allo
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script or post_script(peers.OURS))
         file.flush()
-        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", file.name]
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
         url = f"http://127.0.0.1:{PORT}{path}"
-        command = ["taskset", "-c", CLIENT_CORE, "wrk", *options, url]
+        command = ["taskset", "-c", CLIENT_CORE, "wrk", *options, "--latency", "-s", file.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if not allow_errors:
         assert "Non-2xx" not in output and "Socket errors" not in output, output
 
     rate = float(re.search(r"Requests/sec:\s+([0-9.]+)", output)[1])
-    return Load(rate, latency(output, 50), latency(output, 99))
+    n_requests = int(re.search(r"([0-9]+) requests in", output)[1])
+    return Load(rate, latency(output, 50), latency(output, 99), n_requests)
 
 
 def latency(output, percent):

@@ -120,7 +120,7 @@ PEERS = {
         OURS,
     ),
     "FastAPI async def, uvicorn": (
-        ["fastapi", "uvicorn[standard]", "joblib"],
+        ["fastapi", "uvicorn[standard]", "joblib", "pandas"],
         {"peer.py": FASTAPI},
         [
             "python -m uvicorn peer:app --host 127.0.0.1 --port PORT"

@@ -42,7 +42,9 @@ class RowDecoder:
             self.value_types = [Number] * self.width
         # Numbers are validated as they are decoded, and rows of them need no second step.
         self.is_plain_numbers = all(value_type is Number for value_type in self.value_types)
-        self._values_type: Any = tuple[tuple(self.value_types)]  # type: ignore[misc]
+        # A struct, because msgspec looks up a tuple of many types by a hash that takes longer.
+        fields = [(f"f{i}", value_type) for i, value_type in enumerate(self.value_types)]
+        self._values_type: Any = msgspec.defstruct("Values", fields, array_like=True)
         self._list_type: Any = list[self._values_type]  # type: ignore[name-defined]
 
         self.named = self._named_struct("Row", forbid_unknown_fields=True)
@@ -161,7 +163,8 @@ class RowDecoder:
         self.check_width(values, json_path)
         if self.is_plain_numbers:
             return np.array([values], dtype=np.float64)
-        return self.signature.to_rows([convert(values, self._values_type, json_path)])
+        converted = convert(values, self._values_type, json_path)
+        return self.signature.to_rows([msgspec.structs.astuple(converted)])
 
     def _lists_to_array(self, rows: list[list[FeatureValue]], json_path: str) -> Rows:
         if set(map(len, rows)) != {self.width}:
@@ -170,7 +173,8 @@ class RowDecoder:
 
         if self.is_plain_numbers:
             return np.array(rows, dtype=np.float64)
-        return self.signature.to_rows(convert(rows, self._list_type, json_path))
+        converted = convert(rows, self._list_type, json_path)
+        return self.signature.to_rows(list(map(msgspec.structs.astuple, converted)))
 
     def _split_to_array(self, split: Any, json_path: str) -> Rows:
         columns = range(self.width)

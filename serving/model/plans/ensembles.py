@@ -47,7 +47,7 @@ class ForestPredictor:
         """Return the mean of the trees' values, of shape (rows, outputs)."""
         # scikit-learn's trees compare float32 with the thresholds, which are float64.
         leaves = self.trees.leaves(rows.astype(np.float32).astype(np.float64))
-        return _sums(self.trees.values[leaves]) / self.n_trees
+        return _sums(self.trees.values.take(leaves, axis=0)) / self.n_trees
 
 
 class BoostingPredictor:
@@ -104,7 +104,7 @@ class BoostingPredictor:
     def _scores(self, rows: Floats) -> Floats:
         if self.uses_float32:
             rows = rows.astype(np.float32).astype(np.float64)
-        values = self.trees.values[self.trees.leaves(rows), 0]
+        values = self.trees.values.take(self.trees.leaves(rows))
         n_scores = len(self.baseline)
         stages = values.reshape(len(rows), -1, n_scores)
         baseline = np.broadcast_to(self.baseline, (len(rows), 1, n_scores))

@@ -25,12 +25,12 @@ class LinearClassifier:
     takes_missing = False
     max_rows = None
 
-    def __init__(self, estimator: Any) -> None:
+    def __init__(self, estimator: Any, *, has_probabilities: bool) -> None:
         self.classes = estimator.classes_
         self.weights = estimator.coef_
         # An estimator without an intercept has 0.0 here, not an array.
         self.intercept = np.broadcast_to(estimator.intercept_, self.weights.shape[:1])
-        self.has_probabilities = _inherits(estimator, "predict_proba")
+        self.has_probabilities = has_probabilities
 
         # Weights and intercept of each score, as Python numbers; empty if there are too many.
         self.hyperplanes: list[tuple[list[float], float]] = []
@@ -118,6 +118,11 @@ class LinearRegressor:
         raise NotImplementedError
 
 
+# Those whose methods are their own, and give the same as those of LogisticRegression.
+LINEAR_CLASSIFIERS = frozenset(
+    {"LinearDiscriminantAnalysis", "RidgeClassifier", "RidgeClassifierCV"}
+)
+WITH_PROBABILITIES = frozenset({"LinearDiscriminantAnalysis"})
 # Those whose prediction is the sum of the products, by the name of their class in scikit-learn.
 LINEAR_REGRESSORS = frozenset(
     {
@@ -158,7 +163,13 @@ def linear_predictor(estimator: Any) -> LinearClassifier | LinearRegressor:
     kind = type(estimator).__name__
     predictor: LinearClassifier | LinearRegressor
     if _inherits(estimator, "predict") and _inherits(estimator, "decision_function"):
-        predictor = LinearClassifier(estimator)
+        has_probabilities = _inherits(estimator, "predict_proba")
+        predictor = LinearClassifier(estimator, has_probabilities=has_probabilities)
+    elif is_of_sklearn(estimator) and kind in LINEAR_CLASSIFIERS:
+        binarizer = getattr(estimator, "_label_binarizer", None)
+        if binarizer is not None and binarizer.y_type_.startswith("multilabel"):
+            raise NoPlanError("a linear classifier with several labels a row")
+        predictor = LinearClassifier(estimator, has_probabilities=kind in WITH_PROBABILITIES)
     elif is_of_sklearn(estimator) and kind in LINEAR_REGRESSORS:
         predictor = LinearRegressor(estimator, None)
     elif is_of_sklearn(estimator) and kind in LOG_LINEAR_REGRESSORS:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from serving.model.arrays import Array, Floats, Rows
+from serving.model.plans.bayes import GaussianBayesPredictor
 from serving.model.plans.columns import (
     CategoryColumn,
     Column,
@@ -21,6 +22,8 @@ from serving.model.plans.ensembles import (
 )
 from serving.model.plans.linear import linear_predictor
 from serving.model.plans.matrix import MatrixBuilder
+from serving.model.plans.networks import network
+from serving.model.plans.support_vectors import SupportVectorClassifier, SupportVectorRegressor
 from serving.model.plans.transformers import transformed_columns
 from serving.model.signature import Signature
 
@@ -63,12 +66,19 @@ PREDICTORS: dict[str, Callable[[Any], Predictor]] = {
     "ExtraTreeRegressor": decision_tree,
     "ExtraTreesClassifier": forest,
     "ExtraTreesRegressor": forest,
+    "GaussianNB": GaussianBayesPredictor,
     "GradientBoostingClassifier": gradient_boosting,
     "GradientBoostingRegressor": gradient_boosting,
     "HistGradientBoostingClassifier": histogram_boosting,
     "HistGradientBoostingRegressor": histogram_boosting,
+    "MLPClassifier": network,
+    "MLPRegressor": network,
+    "NuSVC": SupportVectorClassifier,
+    "NuSVR": SupportVectorRegressor,
     "RandomForestClassifier": forest,
     "RandomForestRegressor": forest,
+    "SVC": SupportVectorClassifier,
+    "SVR": SupportVectorRegressor,
 }
 # They predict with the best estimator that they found.
 SEARCHES = frozenset({"GridSearchCV", "RandomizedSearchCV"})

@@ -89,37 +89,37 @@ class FlatTrees:
 
     def leaves(self, rows: Floats) -> Indices:
         """Return the leaf of each tree that each row ends in, of shape (rows, trees)."""
+        has_missing = bool(np.isnan(rows).any())
         if len(rows) == 1 and len(self.left) <= MAX_COMPARED_NODES:
-            return self._leaves_of_one_row(rows[0])[np.newaxis]
+            return self._leaves_of_one_row(rows[0], has_missing)[np.newaxis]
 
         step_rows = max(1, MAX_STEP_ELEMENTS // len(self.roots))
         blocks = [rows[start : start + step_rows] for start in range(0, len(rows), step_rows)]
-        return np.concatenate([self._leaves_level_by_level(block) for block in blocks])
+        return np.concatenate([self._leaves_level_by_level(rows, has_missing) for rows in blocks])
 
-    def _leaves_of_one_row(self, row: Floats) -> Indices:
+    def _leaves_of_one_row(self, row: Floats, has_missing: bool) -> Indices:
         every_node = slice(None)
-        children = self.left + self._goes_right(row[self.feature], every_node)
+        children = self.left + self._goes_right(row.take(self.feature), every_node, has_missing)
         nodes = self.roots
         for _ in range(self.depth):
-            nodes = children[nodes]
+            nodes = children.take(nodes)
         return nodes
 
-    def _leaves_level_by_level(self, rows: Floats) -> Indices:
+    def _leaves_level_by_level(self, rows: Floats, has_missing: bool) -> Indices:
         n_rows, n_features = rows.shape
         elements = np.ascontiguousarray(rows).ravel()
         starts = np.arange(0, rows.size, n_features)[:, np.newaxis]
         nodes = np.broadcast_to(self.roots, (n_rows, len(self.roots)))
         for _ in range(self.depth):
             values = elements.take(self.feature.take(nodes) + starts)
-            nodes = self.left.take(nodes) + self._goes_right(values, nodes)
+            nodes = self.left.take(nodes) + self._goes_right(values, nodes, has_missing)
         return nodes
 
-    def _goes_right(self, values: Floats, nodes: Any) -> Flags:
+    def _goes_right(self, values: Floats, nodes: Any, has_missing: bool) -> Flags:
         """Return whether the value at each of `nodes`, of the same shape, leads to the right."""
         goes_right: Flags = values > self.threshold[nodes]
-        is_missing = np.isnan(values)
-        if is_missing.any():
-            goes_right |= is_missing & self.missing_right[nodes]
+        if has_missing:
+            goes_right |= np.isnan(values) & self.missing_right[nodes]
         if self.code_tables:
             index = self.code_table_index[nodes]
             by_code = index >= 0

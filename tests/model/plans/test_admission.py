@@ -84,7 +84,7 @@ def test_fault_of_one_row_alone_is_found(monkeypatch):
     """A row alone is computed in another way than many, and compared as well."""
     plan, fitted = forest_plan()
     monkeypatch.setattr(
-        plan.predictor.trees, "_leaves_of_one_row", lambda _: plan.predictor.trees.roots
+        plan.predictor.trees, "_leaves_of_one_row", lambda *_: plan.predictor.trees.roots
     )
     with pytest.raises(NoPlanError):
         check(plan, fitted)

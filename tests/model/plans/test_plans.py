@@ -1,5 +1,7 @@
 """Prediction plans: the answers of every estimator and transformer that has one."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -18,10 +20,18 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeClassifier,
+)
 from sklearn.model_selection import GridSearchCV
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -33,6 +43,7 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.svm import SVC, SVR, NuSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from fitted_estimators import ESTIMATORS, X, fitted_estimator, y
@@ -156,6 +167,41 @@ def test_trees_answer_to_the_last_bit(estimator, rows):
         if plan.has_probabilities:
             one = plan.probabilities(rows[:1])
             np.testing.assert_allclose(one, fitted.predict_proba(rows[:1]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "poly", "rbf", "sigmoid"])
+@pytest.mark.parametrize("target", [y, y > 0, np.array(["c", "a", "b"])[y]], ids=str)
+def test_support_vectors(kernel, target):
+    """Each pair of classes votes, with every kernel and any order of the classes."""
+    for estimator in (SVC(kernel=kernel), NuSVC(kernel=kernel, nu=0.2, gamma="auto")):
+        fitted = make_pipeline(StandardScaler(), estimator).fit(X, target)
+        assert_same_answers(plan_of(fitted), fitted, X)
+    fitted = SVR(kernel=kernel, gamma=0.01).fit(X, X[:, 0])
+    assert_same_answers(plan_of(fitted), fitted, X)
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "relu", "tanh"])
+def test_networks(activation):
+    """Classes, probabilities and outputs are those of the last layer."""
+    arguments = {"activation": activation, "max_iter": 20, "random_state": 0}
+    for estimator, target in [
+        (MLPClassifier((5, 4), **arguments), y),
+        (MLPClassifier(5, **arguments), np.array(["b", "a", "a"])[y]),
+        (MLPRegressor(hidden_layer_sizes=5, **arguments), X[:, 0]),
+        (MLPRegressor(hidden_layer_sizes=5, **arguments), X[:, :2]),
+    ]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = estimator.fit(X, target)
+        assert_same_answers(plan_of(fitted), fitted, X)
+
+
+def test_several_labels_a_row_have_no_plan():
+    """A row of labels is not one of the classes."""
+    labels = np.column_stack([y > 0, y > 1, y == 1])
+    for estimator in (RidgeClassifier(), MLPClassifier(3, solver="lbfgs", max_iter=500)):
+        with pytest.raises(NoPlanError, match="several labels a row"):
+            plan_of(estimator.fit(X, labels))
 
 
 @pytest.mark.parametrize("loss", ["log_loss", "exponential"])

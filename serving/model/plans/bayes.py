@@ -1,0 +1,40 @@
+"""The predictor of Gaussian naive Bayes."""
+
+from typing import Any
+
+import numpy as np
+
+from serving.model.arrays import Array, Floats
+from serving.model.plans.links import softmax
+
+
+class GaussianBayesPredictor:
+    """The logarithm of the prior and of the density of each feature, for each class."""
+
+    name = "naive Bayes"
+    takes_missing = False
+    max_rows = None
+    has_probabilities = True
+
+    def __init__(self, estimator: Any) -> None:
+        self.classes = estimator.classes_
+        self.means = estimator.theta_
+        self.variances = estimator.var_
+        log_densities = -0.5 * np.log(2.0 * np.pi * self.variances).sum(axis=1)
+        self.constants = np.log(estimator.class_prior_) + log_densities
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Return nothing, because no number is compared."""
+        return []
+
+    def predict(self, rows: Floats) -> Array:
+        """Return the class with the largest likelihood, of shape (rows,)."""
+        return self.classes[self._log_likelihoods(rows).argmax(axis=1)]  # type: ignore[no-any-return]
+
+    def probabilities(self, rows: Floats) -> Floats:
+        """Return the class probabilities, of shape (rows, classes)."""
+        return softmax(self._log_likelihoods(rows))
+
+    def _log_likelihoods(self, rows: Floats) -> Floats:
+        differences = rows[:, np.newaxis] - self.means
+        return self.constants - 0.5 * (differences**2 / self.variances).sum(axis=2)  # type: ignore[no-any-return]

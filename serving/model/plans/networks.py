@@ -1,0 +1,73 @@
+"""The predictor of multi-layer perceptrons."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from serving.model.arrays import Array, Floats
+from serving.model.plans.columns import NoPlanError
+from serving.model.plans.links import sigmoid, softmax, two_classes
+
+
+def relu(values: Floats) -> Floats:
+    """Return `values`, with 0 for those below it."""
+    return np.maximum(values, 0.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
+    "identity": np.positive,
+    "logistic": sigmoid,
+    "relu": relu,
+    "softmax": softmax,
+    "tanh": np.tanh,
+}
+
+
+class NetworkPredictor:
+    """Layers of weights, each followed by its activation."""
+
+    name = "network"
+    takes_missing = False
+    max_rows = None
+
+    def __init__(self, estimator: Any, classes: Array | None) -> None:
+        hidden = [ACTIVATIONS[estimator.activation]] * (estimator.n_layers_ - 2)
+        activations = [*hidden, ACTIVATIONS[estimator.out_activation_]]
+        self.layers = list(zip(estimator.coefs_, estimator.intercepts_, activations, strict=True))
+        self.classes = classes
+        self.has_probabilities = classes is not None
+
+    def thresholds(self) -> list[tuple[int, float]]:
+        """Return nothing, because no number is compared."""
+        return []
+
+    def predict(self, rows: Floats) -> Array:
+        """Return the classes, or the outputs, of shape (rows,) or (rows, outputs)."""
+        outputs = self._outputs(rows)
+        if self.classes is None:
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        if outputs.shape[1] == 1:
+            return self.classes[(outputs[:, 0] > 0.5).astype(int)]  # type: ignore[no-any-return]
+        return self.classes[outputs.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    def probabilities(self, rows: Floats) -> Floats:
+        """Return the class probabilities, of shape (rows, classes)."""
+        outputs = self._outputs(rows)
+        return two_classes(outputs) if outputs.shape[1] == 1 else outputs
+
+    def _outputs(self, rows: Floats) -> Floats:
+        values = rows
+        for weights, intercepts, activation in self.layers:
+            values = activation(values @ weights + intercepts)
+        return values
+
+
+def network(estimator: Any) -> NetworkPredictor:
+    """Return the predictor of a perceptron. Raises NoPlanError for several labels a row."""
+    binarizer = getattr(estimator, "_label_binarizer", None)
+    if binarizer is None:
+        return NetworkPredictor(estimator, None)
+    if binarizer.y_type_.startswith("multilabel"):
+        raise NoPlanError("a network with several labels a row")
+    return NetworkPredictor(estimator, estimator.classes_)
