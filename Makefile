@@ -88,8 +88,8 @@ test-registry: need-git .venv-registry/dev ## Test the registry with MLflow, Sag
 	.venv-registry/bin/pytest tests/registry
 
 .PHONY: test-batch
-test-batch: need-redis .venv-batch/dev ## Test batch.py with files, streams and Dask (needs redis-server)
-	.venv-batch/bin/pytest tests/batch
+test-batch: need-redis .venv-batch/dev ## Test batch.py with files, streams, brokers and Dask (needs redis-server)
+	.venv-batch/bin/pytest tests/batch tests/streams
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflows and the Dockerfile

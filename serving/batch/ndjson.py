@@ -71,7 +71,7 @@ class NdjsonScorer:
                 reasons[i] = str(error)
                 decoded.append(self.placeholder)
             except RecursionError:
-                reasons[i] = "The line is nested too deeply"
+                reasons[i] = "JSON is nested too deeply"
                 decoded.append(self.placeholder)
         return self.signature.to_rows(decoded), reasons
 

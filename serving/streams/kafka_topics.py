@@ -18,7 +18,7 @@ DEFAULT_COUNT = 500
 
 READ_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
 WATCH_SECONDS = 2.0
 
 # What the client fetches ahead; a message itself is limited by the broker.
@@ -124,7 +124,7 @@ class KafkaTopic:
             self._consumer.poll(0)  # reports why, such as a wrong password
             self._producer.poll(0)
             self._raise_permanent_error()
-            raise
+            raise BrokerUnavailable("no broker answers") from None
 
     def _raise_permanent_error(self) -> None:
         if self._permanent_error:

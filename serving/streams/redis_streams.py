@@ -37,7 +37,7 @@ TRANSIENT_ERRORS = (
     redis.exceptions.ReadOnlyError,  # a replica, until the failover is known
     redis.exceptions.OutOfMemoryError,
 )
-TRANSIENT_CODES = ("NOGROUP", "MISCONF", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS")
+TRANSIENT_CODES = ("NOGROUP", "UNBLOCKED", "MISCONF", "MASTERDOWN", "TRYAGAIN", "NOREPLICAS")
 
 # Entries that are no longer pending have been answered: by this consumer before it lost the reply,
 # or by one that has taken them over. An error of XADD ends the script before XACK.

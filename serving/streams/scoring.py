@@ -106,8 +106,12 @@ class MessageScorer:
         """
         try:
             members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             members = {}
+        except RecursionError:
+            members = {}
+            if not body.startswith(b'{"features"'):
+                return reason
         if members and "features" not in members:
             return self._describe_row(body, reason)
         if members:
