@@ -60,6 +60,8 @@ class KafkaTopic:
     no message is lost, and some are answered twice.
     """
 
+    kind = "kafka"
+
     def __init__(self, source: StreamUrl, target: StreamUrl) -> None:
         self.n_taken_over = 0  # the broker itself gives partitions to other consumers
         self.n_deleted = 0

@@ -51,6 +51,7 @@ class Answer:
 class Broker(Protocol):
     """The input and the output of a consumer."""
 
+    kind: str
     n_taken_over: int  # messages of consumers that have died
     n_deleted: int  # messages that were deleted from the stream before they were read
 

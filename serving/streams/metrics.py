@@ -41,8 +41,8 @@ class StreamMetrics(CollectorRegistry):
 
         lag_samples: list[Sample] = []
         if consumer.lag is not None:
-            lag_samples.append(({}, float(consumer.lag)))
-        lag_help = "Messages of the stream without an answer"
+            lag_samples.append(({"broker": consumer.broker.kind}, float(consumer.lag)))
+        lag_help = "Messages without an answer: of the group, or of this consumer's partitions"
         yield make_metric("gauge", "stream_lag", lag_help, lag_samples)
 
         up_help = "1 while the broker can be used"

@@ -66,6 +66,8 @@ class RedisStream:
     neither, and once. If the answers go to another server, they are added before.
     """
 
+    kind = "redis"
+
     def __init__(self, source: StreamUrl, target: StreamUrl, signature: Signature) -> None:
         self.n_taken_over = 0
         self.n_deleted = 0

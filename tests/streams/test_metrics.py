@@ -74,7 +74,7 @@ def test_lag_counts_unanswered_messages(server, consume):
     consumer = consume(server.url("in"), server.url("out"))
     wait_for_length(server, "out", 6)
     deadline = time.monotonic() + 30
-    while b"stream_lag 4.0\n" not in consumer.call("/metrics").body:
+    while b'stream_lag{broker="redis"} 4.0\n' not in consumer.call("/metrics").body:
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -82,6 +82,7 @@ def test_lag_counts_unanswered_messages(server, consume):
 class HangingBroker(Broker):
     """A broker whose answer never comes."""
 
+    kind = "none"
     n_taken_over = 0
     n_deleted = 0
 
