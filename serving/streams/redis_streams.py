@@ -258,9 +258,9 @@ def redis_errors() -> Iterator[None]:
         raise BatchError(text) from error
 
 
-def server_of(url: StreamUrl) -> tuple[str, str, str]:
-    """Return what names the server, and the database there."""
-    return url.scheme, url.hosts, url.path.strip("/") or "0"
+def server_of(url: StreamUrl) -> tuple[str, ...]:
+    """Return what names the server, the database there, and the user."""
+    return url.scheme, url.hosts, url.path.strip("/") or "0", url.username
 
 
 def open_client(url: StreamUrl, options: dict[str, str]) -> Any:

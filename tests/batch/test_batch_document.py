@@ -27,7 +27,8 @@ def test_documented_commands_run_in_order(tmp_path):
 
     install, *documented = exchanges("batch.md")
     assert install[0] == "make install-batch"  # what runs this test has installed it
-    port, redis_port = free_port(), free_port()
+    port = free_port()
+    redis_port = free_port()
     commands = []
     for command, _ in documented:
         command = command.replace(".venv-batch/bin/", f"{BIN}/").replace("8786", port)

@@ -9,6 +9,7 @@ from consumers import SETOSA_BODY, wait_for_length
 from helpers import free_port, wait_until
 from serving.batch.stats import BatchError
 from serving.streams.command import open_broker
+from serving.streams.redis_streams import server_of
 from serving.streams.urls import parse_stream_url
 
 PASSWORD = "s3cret/pass#word"
@@ -155,6 +156,16 @@ def test_malformed_address_is_not_printed(address):
         parse_stream_url(address)
     assert str(raised.value).startswith("expected an address such as ")
     assert "s3cret" not in str(raised.value)
+
+
+def test_one_server_has_several_addresses():
+    """The database 0 need not be named; another database or user is another connection."""
+    addresses = ["redis://h:1?stream=a", "redis://h:1/0?stream=b", "redis://:x@h:1/?stream=c"]
+    servers = {server_of(parse_stream_url(address)) for address in addresses}
+    assert len(servers) == 1
+    others = ["redis://h:1/1?stream=a", "redis://me@h:1/0?stream=a", "redis://h:2/0?stream=a"]
+    servers |= {server_of(parse_stream_url(address)) for address in others}
+    assert len(servers) == 4
 
 
 def test_address_hides_its_password():

@@ -5,8 +5,13 @@ import signal
 import time
 
 import msgspec
+import pytest
 
+from batches import MODEL
 from consumers import SETOSA_BODY, messages_of, wait_for_length
+from serving.streams.messages import Answer
+from serving.streams.redis_streams import RedisStream
+from serving.streams.urls import parse_stream_url
 
 N_MESSAGES = 4000
 
@@ -80,7 +85,8 @@ def test_killed_server_loses_nothing(server, consume):
 
 def test_other_server_gets_named_duplicates(start_server, consume):
     """With the answers on another server a kill can repeat some, whose message they name."""
-    server, other = start_server(), start_server()
+    server = start_server()
+    other = start_server()
     ids = server.add("in", numbered_bodies())
     source = server.url("in", "&claim=1&count=20")
     target = other.url("out")
@@ -103,7 +109,8 @@ def test_other_server_gets_named_duplicates(start_server, consume):
 
 def test_written_but_unacknowledged_answer_is_repeated(start_server, consume):
     """On two servers the answer comes first: what ends the process after it repeats the answer."""
-    server, other = start_server(), start_server()
+    server = start_server()
+    other = start_server()
     [message_id] = server.add("in", [SETOSA_BODY])
     # No XACK is possible, so that the process is killed between both.
     server.client.acl_setuser("default", enabled=True, commands=["-xack"])
@@ -132,6 +139,67 @@ def test_dead_consumer_is_replaced(server, consume):
     assert b"stream_taken_over_total 3.0\n" in consumer.call("/metrics").body
     assert server.answers("out").keys() == set(ids)
     assert server.pending("in") == 0
+
+
+@pytest.fixture
+def open_stream(server):
+    """Return a function that connects to the streams in this process, as a consumer of a name."""
+    opened = []
+
+    def connect(name):
+        source = parse_stream_url(server.url("in", f"&claim=1&consumer={name}"))
+        stream = RedisStream(source, parse_stream_url(server.url("out")), MODEL.signature)
+        stream.connect()
+        opened.append(stream)
+        return stream
+
+    yield connect
+    for stream in opened:
+        stream.close()
+
+
+def answer_all(messages):
+    return [Answer(message, {"prediction": 0}) for message in messages]
+
+
+def test_slow_consumer_answers_nothing_twice(server, open_stream):
+    """What was taken over from a consumer that was slow, not dead, is answered once."""
+    ids = server.add("in", [SETOSA_BODY] * 3)
+    slow = open_stream("slow")
+    slow_answers = answer_all(slow.read())
+    assert len(slow_answers) == 3
+    time.sleep(1.2)
+
+    other = open_stream("other")
+    other.write(answer_all(other.read()), "v")  # one at a time
+    assert other.n_taken_over == 3
+    slow.write(slow_answers, "v")
+    assert server.answers("out").keys() == set(ids)
+    other.write(answer_all(other.read()), "v")
+    assert server.answers("out").keys() == set(ids)
+    assert server.pending("in") == 0
+
+
+def test_repeated_write_answers_once(server, open_stream):
+    """A write whose reply was lost is done again, and adds nothing."""
+    ids = server.add("in", [SETOSA_BODY] * 3)
+    stream = open_stream("one")
+    answers = answer_all(stream.read())
+    stream.write(answers, "v")
+    stream.write(answers, "v")
+    assert server.answers("out").keys() == set(ids)
+
+
+def test_consumer_with_entries_stays_in_group(server, open_stream):
+    """A consumer that ends with entries of its own is kept: they would be lost with it."""
+    server.add("in", [SETOSA_BODY] * 3)
+    stream = open_stream("one")
+    assert len(stream.read()) == 3
+    stream.close()
+    assert server.pending("in") == 3
+    again = open_stream("one")
+    again.write(answer_all(again.read()), "v")
+    assert server.client.xlen("out") == 1
 
 
 def test_own_entries_come_first(server, consume):
