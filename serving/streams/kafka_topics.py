@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -230,7 +230,7 @@ class KafkaTopic:
     def lag(self) -> int | None:
         """Return the number of messages after the position in each partition, as last fetched."""
         lag = 0
-        with kafka_errors():
+        with suppress(PartitionLost), kafka_errors():
             for position in self._consumer.position(self._consumer.assignment()):
                 _, end = self._consumer.get_watermark_offsets(position, cached=True)
                 if position.offset >= 0 and end > 0:
@@ -239,7 +239,7 @@ class KafkaTopic:
 
     def close(self) -> None:
         """Leave the group."""
-        with kafka_errors():
+        with suppress(PartitionLost), kafka_errors():
             self._consumer.close()
 
 

@@ -4,8 +4,9 @@ import re
 
 import yaml
 
+from consumers import SETOSA_BODY, wait_for_length
 from documentation import flat_text, section
-from helpers import ROOT
+from helpers import ROOT, wait_until
 from serving.streams import consumer, kafka_topics, redis_streams
 
 BROKERS = section("batch.md", "Brokers")
@@ -26,6 +27,28 @@ def test_options_have_documented_defaults():
     assert "after five deliveries" in flat_text("batch.md")
     assert consumer.HANGING_SECONDS == 60
     assert "no turn for a minute" in flat_text("operations.md")
+
+
+def test_user_with_documented_rights_suffices(server, consume):
+    """A user of Redis with the rights that the document lists reads, answers and leaves."""
+    rights = re.search(r"\*\*A user of Redis\*\* needs `([^`]+)`", BROKERS)[1].split()
+    server.client.execute_command("ACL", "SETUSER", "worker", "on", ">pw", "~in", "~out", *rights)
+    server.add("in", [SETOSA_BODY])
+    user = "worker:pw@"
+    consumer = consume(server.url("in", user=user), server.url("out", user=user))
+    wait_for_length(server, "out", 1)
+    # Entries of another consumer are taken over, and the lag is asked for.
+    server.add("in", [SETOSA_BODY])
+    wait_for_length(server, "out", 2)
+    wait_until(lambda: b'stream_lag{broker="redis"} 0.0\n' in consumer.call("/metrics").body)
+    assert consumer.stop()[0] == 0
+
+    server.add("in", [SETOSA_BODY])
+    server.cli("XREADGROUP", "GROUP", "ml-model", "dead", "STREAMS", "in", ">")
+    source = server.url("in", "&claim=1", user=user)
+    consumer = consume(source, server.url("out", user=user))
+    wait_for_length(server, "out", 3)
+    assert consumer.stop()[0] == 0
 
 
 def test_manifests_scale_default_group():
