@@ -94,13 +94,18 @@ def parse_options(settings: Settings) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="files, directories or patterns, or - for stdin"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="files, directories or patterns, or - for stdin, or redis://HOST/0?stream=NAME, "
+        "or kafka://HOST/TOPIC",
     )
     parser.add_argument(
         "output",
         nargs="?",
         metavar="OUTPUT",
-        help="- for stdout; a directory if INPUT is a directory, a pattern or several files",
+        help="- for stdout; a directory if INPUT is a directory, a pattern or several files; "
+        "another stream if INPUT is one",
     )
     parser.add_argument(
         "--keep",

@@ -135,7 +135,7 @@ class NdjsonScorer:
         nulls = dict.fromkeys(self.output_members)
         try:
             members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return msgspec.json.encode(nulls)
         return msgspec.json.encode(members | nulls)
 
