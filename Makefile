@@ -20,7 +20,7 @@ LOCK_SERVING = $(LOCK) pyproject.toml --group model
 CRDS ?= .venv/crds
 CRD_SOURCES := argoproj/argo-cd:v3.5.1:manifests/crds argoproj/argo-rollouts:v1.9.1:manifests/crds \
 	prometheus-operator/prometheus-operator:v0.93.0:example/prometheus-operator-crd \
-	kubernetes-sigs/gateway-api:v1.6.1:config/crd/standard
+	kubernetes-sigs/gateway-api:v1.6.1:config/crd/standard kedacore/keda:v2.20.2:config/crd/bases
 
 # The names that `make adopt` replaces, and the files that contain them.
 REPO_NOW = $(shell sed -n 's/.*repoURL: //p' k8s/argocd/staging.yaml)
@@ -88,8 +88,8 @@ test-registry: need-git .venv-registry/dev ## Test the registry with MLflow, Sag
 	.venv-registry/bin/pytest tests/registry
 
 .PHONY: test-batch
-test-batch: need-redis .venv-batch/dev ## Test batch.py with files, streams and Dask (needs redis-server)
-	.venv-batch/bin/pytest tests/batch
+test-batch: need-redis .venv-batch/dev ## Test batch.py with files, streams, brokers and Dask (needs redis-server)
+	.venv-batch/bin/pytest tests/batch tests/streams
 
 .PHONY: lint
 lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflows and the Dockerfile

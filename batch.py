@@ -2,6 +2,7 @@
 
 `batch.py INPUT OUTPUT` scores CSV and Parquet: a file, a directory or a pattern, local or at any
 URL that fsspec supports. `batch.py - -` scores lines from stdin and writes each to stdout at once.
+With the addresses of two streams of Redis or Kafka it answers messages until it is stopped.
 """
 
 import argparse
@@ -21,6 +22,7 @@ try:
     from serving.batch.scoring import Scorer
     from serving.batch.stats import BatchError
     from serving.batch.stream import score_stream
+    from serving.streams import command as streams
 except ModuleNotFoundError as error:
     sys.exit(f"batch.py needs {error.name}: run `make install-batch`, then .venv-batch/bin/python")
 
@@ -63,6 +65,9 @@ def run(options: argparse.Namespace, settings: Settings) -> None:
     model = load_model(
         options.model, settings.model_sha256, use_plan=settings.prediction_plan == "on"
     )
+    if streams.names_stream(options):
+        streams.run_stream(options, settings, model)
+        return
     started_at = time.monotonic()
     scorer = Scorer(model, options.on_error, options.proba, options.keep, reading_options(options))
     with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
@@ -89,13 +94,18 @@ def parse_options(settings: Settings) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="files, directories or patterns, or - for stdin"
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="files, directories or patterns, or - for stdin, or redis://HOST/0?stream=NAME, "
+        "or kafka://HOST/TOPIC",
     )
     parser.add_argument(
         "output",
         nargs="?",
         metavar="OUTPUT",
-        help="- for stdout; a directory if INPUT is a directory, a pattern or several files",
+        help="- for stdout; a directory if INPUT is a directory, a pattern or several files; "
+        "another stream if INPUT is one",
     )
     parser.add_argument(
         "--keep",
@@ -205,6 +215,9 @@ def take_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 if options exclude each other."""
+    if streams.names_stream(options):
+        streams.check_options(parser, options)
+        return
     is_stream = "-" in options.inputs
     if is_stream != (options.output == "-") or (is_stream and len(options.inputs) > 1):
         parser.error("use - for both INPUT and OUTPUT, or for neither")

@@ -53,7 +53,13 @@ edit k8s/components/registry/kustomization.yaml 's|metadata.name: mlflow|metadat
 edit k8s/components/registry/pull.yaml 's|http://.*|https://server.tracking.svc:5000|'
 edit k8s/components/registry/pull.yaml 's|models:/iris/1|models:/price_eu/12|'
 edit k8s/components/batch/cronjob.yaml 's|schedule: .*|schedule: "5 4 * * 1-5"|'
-for account in k8s/base k8s/components/batch; do
+edit k8s/components/stream/networkpolicy.yaml 's|metadata.name: redis|metadata.name: brokers|'
+edit k8s/components/stream/networkpolicy.yaml 's|metadata.name: monitoring|metadata.name: observability|'
+edit k8s/components/stream/networkpolicy.yaml 's|port: 6379|port: 9092|'
+edit k8s/components/stream/scaledobject-kafka.yaml 's|kafka.kafka:9092|kafka.brokers:9092|'
+edit k8s/components/stream/scaledobject.yaml 's|redis.redis:6379|redis.brokers:6379|'
+edit k8s/components/stream/kustomization.yaml 's|scaledobject.yaml #.*|scaledobject-kafka.yaml|'
+for account in k8s/base k8s/components/batch k8s/components/stream; do
     printf 'imagePullSecrets:\n  - name: registry\n' >> $account/serviceaccount.yaml
 done
 

@@ -33,7 +33,7 @@ collect_ignore = ["clients"]
 if not importlib.util.find_spec("mlflow"):
     collect_ignore += ["registry"]
 if not importlib.util.find_spec("distributed"):
-    collect_ignore += ["batch", "batches.py"]
+    collect_ignore += ["batch", "batches.py", "streams", "consumers.py", "kafka_cluster.py"]
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,9 @@ OLDEST_KUBERNETES = "1.34"  # the first version in which the sleep action of pre
 
 BIN = Path(sys.executable).parent  # kubectl is installed here, as a Python package
 
-CUSTOM_GROUPS = re.compile(r"argoproj\.io|monitoring\.coreos\.com|gateway\.networking\.k8s\.io")
+CUSTOM_GROUPS = re.compile(
+    r"argoproj\.io|monitoring\.coreos\.com|gateway\.networking\.k8s\.io|keda\.sh"
+)
 
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 

@@ -14,6 +14,32 @@ def gauge(name, value, **labels):
     return pod_series(name, 0, **labels) | {"values": f"{value}+0x{MINUTES}"}
 
 
+def in_container(name, found):
+    """Return series as those of another container."""
+    return [
+        item | {"series": item["series"].replace('container="ml-model"', f'container="{name}"')}
+        for item in found
+    ]
+
+
+def stream_series(scored, rejected=0, failed=0, lag=0, up=(1,), n_consumers=1, broker="redis"):
+    """Return the series of consumers that together answer so many messages per minute."""
+    found = []
+    for index in range(n_consumers):
+        labels = {"container": "ml-model-stream", "pod": f"p{index}"}
+        for outcome, count in (("scored", scored), ("rejected", rejected), ("failed", failed)):
+            per_minute = count / n_consumers
+            found.append(series("stream_messages_total", per_minute, outcome=outcome, **labels))
+        values = {
+            "stream_lag": (lag, {"broker": broker}),
+            "stream_broker_up": (up[index % len(up)], {}),
+        }
+        for name, (value, more) in values.items():
+            constant = {"values": f"{value}+0x{MINUTES}"}
+            found.append(series(name, 0, **labels, **more) | constant)
+    return found
+
+
 def request_series(good, bad=0, slow=0, route="/predict"):
     found = [
         pod_series("http_requests_total", n, method="POST", route=route, status=s)

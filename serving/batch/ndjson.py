@@ -1,7 +1,7 @@
 """Scoring of NDJSON: lines with one JSON object each, which are kept as they were written."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from serving.api.values import value_type
 from serving.batch.features import Reasons
 from serving.batch.scoring import ScoredRows, Scorer
 from serving.batch.stats import BadRow, BatchError, BatchStats
+from serving.model.arrays import Rows
 from serving.model.card import FeatureInfo, FeatureValue
 
 
@@ -50,6 +51,17 @@ class NdjsonScorer:
         if not lines:
             return b"", BatchStats(lines=block.count(b"\n"))
 
+        rows, reasons = self.decode_lines(lines)
+        scored = self.scorer.score(rows, reasons)
+        stats = scored.stats
+        stats.lines = block.count(b"\n")
+        stats.set_bad_rows(
+            [BadRow(row, line_numbers[row], reason) for row, _, reason in stats.bad_rows]
+        )
+        return self._append_members(lines, scored), stats
+
+    def decode_lines(self, lines: Sequence[bytes]) -> tuple[Rows, Reasons]:
+        """Return the rows of lines, and why a row is bad, which is then any good row."""
         decoded = []
         reasons: Reasons = {}
         for i, line in enumerate(lines):
@@ -58,14 +70,10 @@ class NdjsonScorer:
             except (msgspec.MsgspecError, UnicodeDecodeError, BatchError) as error:
                 reasons[i] = str(error)
                 decoded.append(self.placeholder)
-
-        scored = self.scorer.score(self.signature.to_rows(decoded), reasons)
-        stats = scored.stats
-        stats.lines = block.count(b"\n")
-        stats.set_bad_rows(
-            [BadRow(row, line_numbers[row], reason) for row, _, reason in stats.bad_rows]
-        )
-        return self._append_members(lines, scored), stats
+            except RecursionError:
+                reasons[i] = "JSON is nested too deeply"
+                decoded.append(self.placeholder)
+        return self.signature.to_rows(decoded), reasons
 
     def _decode_line(self, line: bytes) -> tuple[FeatureValue, ...]:
         values = self._decode_row(line)
@@ -97,17 +105,22 @@ class NdjsonScorer:
 
     def _append_members(self, lines: list[bytes], scored: ScoredRows) -> bytes:
         bad_indices = {bad_row.row for bad_row in scored.stats.bad_rows}
-        records = zip(*self._output_values(scored.columns), strict=True)
+        records = self.output_records(scored)
 
         scored_lines = []
         for i in np.flatnonzero(scored.keep_mask).tolist():
-            record = dict(zip(self.output_members, next(records), strict=True))
+            record = next(records)
             if i in bad_indices:
                 scored_lines.append(self._null_record(lines[i]))
             else:
                 members = msgspec.json.encode(record)
                 scored_lines.append(lines[i][:-1] + b"," + members[1:])
         return b"".join(b"\n" + line for line in scored_lines)
+
+    def output_records(self, scored: ScoredRows) -> Iterator[dict[str, Any]]:
+        """Yield the members that each row which is kept gains."""
+        for values in zip(*self._output_values(scored.columns), strict=True):
+            yield dict(zip(self.output_members, values, strict=True))
 
     def _output_values(self, columns: dict[str, Any]) -> list[list[Any]]:
         values = [columns[name].to_pylist() for name in self.scorer.prediction_columns]
@@ -122,7 +135,7 @@ class NdjsonScorer:
         nulls = dict.fromkeys(self.output_members)
         try:
             members = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return msgspec.json.encode(nulls)
         return msgspec.json.encode(members | nulls)
 

@@ -100,6 +100,7 @@ BAD_LINES = [
         json_line().replace("3.5", "1e39"),
         "Expected `float` <= 3.4028234663852886e+38 - at `$.sepal width (cm)`",
     ),
+    (f'{json_line()[:-1]},"x":{"[" * 9000}{"]" * 9000}}}', "JSON is nested too deeply"),
     (json_line(label="x"), "Object contains field `label` already"),
     (f'{json_line()[:-1]},"{NAMES[0]}":5.1}}', "Object contains field `sepal length (cm)` twice"),
 ]

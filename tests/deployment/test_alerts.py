@@ -25,9 +25,11 @@ from metric_series import (
     error_series,
     feedback_series,
     gauge,
+    in_container,
     pod_series,
     regressor_drift_series,
     request_series,
+    stream_series,
     version_series,
 )
 from serving.api.service import service_of
@@ -107,6 +109,7 @@ CASES = {
             regressor_drift_series([0, 10, 10, 10, 10, 10, 0]),
         ],
         "firing": [
+            in_container("ml-model-stream", drift_series([0, 0, 0, 0, 5, 10, 10])),
             drift_series([0, 0, 0, 0, 5, 10, 10]),
             drift_series([0, 1, 1, 1, 1, 1, 0], (9, 1)),
             regressor_drift_series([0, 0, 0, 0, 5, 10, 10]),
@@ -132,6 +135,28 @@ CASES = {
         ],
         "firing": [error_series(10, 2.6), error_series(2, 1e6)],
     },
+}
+CASES["MlModelStreamBehind"] = {
+    "quiet": [
+        stream_series(60, lag=500),
+        stream_series(60, lag=0),
+        stream_series(0, lag=0),
+        stream_series(60, lag=500, n_consumers=5),  # each shows the lag of the group
+        stream_series(6000, lag=1000, broker="kafka"),
+    ],
+    "firing": [
+        stream_series(60, lag=700),
+        stream_series(0, lag=1),
+        stream_series(60, lag=400, n_consumers=2, broker="kafka"),  # 800 in all
+    ],
+}
+CASES["MlModelStreamErrors"] = {
+    "quiet": [stream_series(100), stream_series(0), stream_series(96, rejected=2, failed=2)],
+    "firing": [stream_series(90, rejected=10), stream_series(90, failed=10)],
+}
+CASES["MlModelStreamBrokerDown"] = {
+    "quiet": [stream_series(1), stream_series(1, up=(0, 1), n_consumers=2)],
+    "firing": [stream_series(1, up=(0,)), stream_series(1, up=(0, 0), n_consumers=2)],
 }
 ALERT_CASES = [
     (name, state, inputs)

@@ -35,7 +35,10 @@ from manifests import (
 from serving.api.routing import ADMIN_PATHS
 
 # What a person applies, beside the Applications: docs/ says when.
-APPLIED_BY_HAND = ("components/batch/persistentvolumeclaim.yaml",)
+APPLIED_BY_HAND = (
+    "components/batch/persistentvolumeclaim.yaml",
+    "components/stream/scaledobject-kafka.yaml",
+)
 
 PROBES = ("startup", "readiness", "liveness")
 

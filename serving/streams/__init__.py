@@ -1,0 +1,1 @@
+"""Messages of a broker: read, scored, answered and acknowledged."""

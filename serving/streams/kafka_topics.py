@@ -1,0 +1,292 @@
+"""Kafka: a consumer of a group that reads a topic, and the topic that has the answers."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as Record
+
+from serving.batch.stats import BatchError
+from serving.streams.messages import Answer, BrokerUnavailable, Message
+from serving.streams.urls import StreamUrl, take_number
+
+DEFAULT_GROUP = "ml-model"
+DEFAULT_COUNT = 500
+
+READ_SECONDS = 1.0
+FLUSH_SECONDS = 5.0
+CONNECT_SECONDS = 5.0
+WATCH_SECONDS = 2.0
+
+# What the client fetches ahead; a message itself is limited by the broker.
+MAX_QUEUED_KBYTES = 16_384
+TOO_LARGE = "The answer is larger than the broker takes"
+
+# The partition belongs to another consumer by now, which reads these messages again.
+LOST_PARTITION_CODES = (
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError._ASSIGNMENT_LOST,
+    KafkaError._STATE,
+)
+PERMANENT_CODES = (
+    KafkaError._AUTHENTICATION,
+    KafkaError._FATAL,
+    KafkaError._INVALID_ARG,
+    KafkaError._SSL,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+)
+TOO_LARGE_CODES = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+
+log = logging.getLogger(__name__)
+
+
+class KafkaTopic:
+    """A consumer of one topic, which sends the answers to another.
+
+    Offsets are committed after the broker has all answers. Whatever ends the process in between,
+    no message is lost, and some are answered twice.
+    """
+
+    kind = "kafka"
+
+    def __init__(self, source: StreamUrl, target: StreamUrl) -> None:
+        self.n_taken_over = 0  # the broker itself gives partitions to other consumers
+        self.n_deleted = 0
+
+        options = dict(source.options)
+        group = options.pop("group", "") or DEFAULT_GROUP
+        self.count = take_number(options, "count", DEFAULT_COUNT)
+        self._topic = source.name
+        self._output = target.name
+        if (source.hosts, self._topic) == (target.hosts, self._output):
+            raise BatchError("INPUT and OUTPUT are the same topic")
+
+        self._permanent_error = ""
+        self._is_down = False
+        self._sent: list[Answer] = []  # whose answers are sent, and perhaps not yet confirmed
+        self._undelivered: list[Answer] = []
+        consumer_settings = {
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "queued.max.messages.kbytes": MAX_QUEUED_KBYTES,
+        }
+        producer_settings = {
+            "enable.idempotence": True,  # a retry of the client adds no answer twice
+            "message.timeout.ms": 0,  # the client retries until the broker is back
+            "linger.ms": 5,
+        }
+        self._consumer: Any = self._open(Consumer, source, consumer_settings | options)
+        self._producer: Any = self._open(Producer, target, producer_settings | target.options)
+
+    def _open(self, client: Any, url: StreamUrl, settings: dict[str, Any]) -> Any:
+        silent = logging.getLogger("serving.streams.librdkafka")
+        silent.setLevel(logging.CRITICAL)  # a line for each try; the consumer writes one
+        defaults = connection_settings(url) | {"error_cb": self._take_error, "logger": silent}
+        try:
+            return client(defaults | settings)
+        except (KafkaException, ValueError, TypeError) as error:
+            raise BatchError(f"an option of the address: {describe(error)}") from None
+
+    def _take_error(self, error: KafkaError) -> None:
+        """Take an error of a client, which it reports while it is polled."""
+        if error.fatal() or error.code() in PERMANENT_CODES:
+            self._permanent_error = describe(error)
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._is_down = True
+
+    def connect(self) -> None:
+        """Check that both topics are there, and join the group. Raises BatchError and others."""
+        for client, topic in ((self._consumer, self._topic), (self._producer, self._output)):
+            metadata = self._list_topic(client, topic, CONNECT_SECONDS)
+            error = metadata.topics[topic].error
+            if error is not None:
+                raise BatchError(f"topic {topic!r}: {describe(error)}")
+        self._consumer.subscribe([self._topic])
+
+    def _list_topic(self, client: Any, topic: str, seconds: float) -> Any:
+        try:
+            with kafka_errors():
+                return client.list_topics(topic, timeout=seconds)
+        except BrokerUnavailable:
+            self._consumer.poll(0)  # reports why, such as a wrong password
+            self._producer.poll(0)
+            self._raise_permanent_error()
+            raise BrokerUnavailable("no broker answers") from None
+
+    def _raise_permanent_error(self) -> None:
+        if self._permanent_error:
+            raise BatchError(self._permanent_error)
+
+    def read(self) -> list[Message]:
+        """Return the next messages of the partitions that this consumer has."""
+        with kafka_errors():
+            records = self._consumer.consume(self.count, READ_SECONDS)
+        messages = [to_message(record) for record in records if record.error() is None]
+        for record in records:
+            self._check_record(record)
+
+        self._raise_permanent_error()
+        if messages:
+            self._is_down = False
+        elif self._is_down:
+            self._list_topic(self._consumer, self._topic, WATCH_SECONDS)
+            self._is_down = False
+        return messages
+
+    def _check_record(self, record: Record) -> None:
+        error = record.error()
+        if error is not None and error.code() in PERMANENT_CODES:
+            self._permanent_error = describe(error)
+
+    def write(self, answers: list[Answer], model_version: str) -> None:
+        """Send the answers, wait until the broker has them, then commit the offsets."""
+        if self._sent is not answers:
+            self._sent = answers
+            self._undelivered = []
+            for answer in answers:
+                self._send(answer, answer.to_json(), model_version)
+
+        self._flush()
+        for answer in self._take_undelivered():
+            error = Answer(answer.message, {"error": TOO_LARGE})
+            self._send(error, b'{"error":"%b"}' % TOO_LARGE.encode(), model_version)
+        self._flush()
+        self._commit(answers)
+
+    def _send(self, answer: Answer, value: bytes, model_version: str) -> None:
+        key, headers = answer.message.source
+        kept = [header for header in headers if header[0] not in ("message_id", "model_version")]
+        added = [("message_id", answer.message.id), ("model_version", model_version)]
+        send = partial(
+            self._producer.produce,
+            self._output,
+            value,
+            key,
+            headers=[*kept, *added],
+            on_delivery=partial(self._take_delivery, answer),
+        )
+        try:
+            self._send_when_queued(send)
+        except KafkaException as error:
+            if error.args[0].code() not in TOO_LARGE_CODES:
+                raise BatchError(describe(error)) from error
+            self._undelivered.append(answer)
+
+    def _send_when_queued(self, send: Callable[[], None]) -> None:
+        while True:
+            try:
+                send()
+            except BufferError:  # the client's queue is full; delivered answers leave it
+                self._producer.poll(READ_SECONDS)
+            else:
+                return
+
+    def _take_delivery(self, answer: Answer, error: KafkaError | None, _: Record) -> None:
+        if error is None:
+            return
+        if error.code() in TOO_LARGE_CODES:
+            self._undelivered.append(answer)
+        else:
+            self._permanent_error = describe(error)
+
+    def _take_undelivered(self) -> list[Answer]:
+        answers = self._undelivered
+        self._undelivered = []
+        return answers
+
+    def _flush(self) -> None:
+        n_waiting = self._producer.flush(FLUSH_SECONDS)
+        self._raise_permanent_error()
+        if n_waiting:
+            raise BrokerUnavailable(f"{n_waiting} answers wait to be delivered")
+
+    def _commit(self, answers: list[Answer]) -> None:
+        offsets: dict[int, int] = {}
+        for answer in answers:
+            _, partition, offset = answer.message.id.split("/")
+            offsets[int(partition)] = int(offset) + 1
+        positions = [TopicPartition(self._topic, *position) for position in offsets.items()]
+        try:
+            with kafka_errors():
+                self._consumer.commit(offsets=positions, asynchronous=False)
+        except PartitionLost as error:
+            log.warning("%d messages may be answered twice: %s", len(answers), error)
+
+    def lag(self) -> int | None:
+        """Return the number of messages after the position in each partition, as last fetched."""
+        lag = 0
+        with suppress(PartitionLost), kafka_errors():
+            for position in self._consumer.position(self._consumer.assignment()):
+                _, end = self._consumer.get_watermark_offsets(position, cached=True)
+                if position.offset >= 0 and end > 0:
+                    lag += max(end - position.offset, 0)
+        return lag
+
+    def close(self) -> None:
+        """Leave the group."""
+        with suppress(PartitionLost), kafka_errors():
+            self._consumer.close()
+
+
+class PartitionLost(Exception):
+    """Another consumer has the partition by now."""
+
+
+@contextmanager
+def kafka_errors() -> Iterator[None]:
+    """Raise PartitionLost, BrokerUnavailable for what passes, and BatchError for what does not."""
+    try:
+        yield
+    except KafkaException as error:
+        kafka_error = error.args[0]
+        text = describe(kafka_error)
+        if kafka_error.code() in LOST_PARTITION_CODES:
+            raise PartitionLost(text) from error
+        if kafka_error.fatal() or kafka_error.code() in PERMANENT_CODES:
+            raise BatchError(text) from error
+        raise BrokerUnavailable(text) from error
+
+
+def connection_settings(url: StreamUrl) -> dict[str, Any]:
+    """Return the settings of a client that follow from the address."""
+    is_encrypted = url.scheme == "kafka+ssl"
+    settings = {"bootstrap.servers": url.hosts, "client.id": "ml-model"}
+    if url.username:
+        settings["security.protocol"] = "sasl_ssl" if is_encrypted else "sasl_plaintext"
+        settings["sasl.mechanisms"] = "PLAIN"
+        settings["sasl.username"] = url.username
+        settings["sasl.password"] = url.password
+    elif is_encrypted:
+        settings["security.protocol"] = "ssl"
+    return settings
+
+
+def to_message(record: Any) -> Message:
+    """Return a record as a message, which its topic, partition and offset name."""
+    record_id = f"{record.topic()}/{record.partition()}/{record.offset()}"
+    return Message(record_id, record.value() or b"", (record.key(), record.headers() or []))
+
+
+def describe(error: Any) -> str:
+    """Return the text of an error in one line."""
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    text = str(error)
+    if isinstance(error, KafkaError):
+        text = error.str() or error.name()
+    return " ".join(text.split())
