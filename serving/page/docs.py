@@ -4,32 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import flask_swagger_ui
-from flask import Blueprint, Response, current_app, send_from_directory
+from flask import Blueprint, Response, current_app, render_template, send_from_directory
 from werkzeug.exceptions import NotFound
 
-from serving.api.messages import json_response
+from serving.api.messages import HTML, json_response
 from serving.api.openapi import build_document
 from serving.api.operations import describe
 from serving.api.service import current_service
 
 SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
-INIT_SCRIPT = "start.js"
-ASSETS = ["favicon-32x32.png", INIT_SCRIPT, "swagger-ui-bundle.js", "swagger-ui.css"]
-DOCS_HTML = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="icon" href="docs/favicon-32x32.png">
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<div id="page"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-"""
-DOCS_INIT_JS = (
-    'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", '
-    "tryItOutEnabled: true, validatorUrl: null})\n"
-)
+ASSETS = ["swagger-ui-bundle.js", "swagger-ui.css"]
 # React sets styles by script, which the policy does not restrict; the icons of Swagger UI are data
 # URLs in its style sheet.
 CONTENT_SECURITY_POLICY = (
@@ -37,11 +21,11 @@ CONTENT_SECURITY_POLICY = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-blueprint = Blueprint("docs", __name__)
+blueprint = Blueprint("docs", __name__, template_folder="templates")
 
 
 @blueprint.get("/openapi.json")
-@describe("Documentation", response=dict[str, Any])
+@describe("Documentation", response=dict[str, Any], has_example=False)
 def openapi() -> Response:
     """OpenAPI document of every route."""
     # The object itself, and not Flask's proxy of it, has the type that build_document takes.
@@ -49,21 +33,24 @@ def openapi() -> Response:
 
 
 @blueprint.get("/docs")
-@describe("Documentation", media_types=("text/html",))
+@describe("Documentation", media_types=(HTML,), is_open=True)
 def docs_page() -> Response:
     """Page to try the routes in a browser."""
     service = current_service()
-    html = DOCS_HTML.format(title=f"{service.model_name} {service.model.version}")
-    headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-    return Response(html, mimetype="text/html", headers=headers)
+    needs_key = bool(service.settings.api_keys)
+    title = f"{service.model_name} {service.model.version}"
+    if needs_key:  # without it the page shows nothing of the model
+        title = "API"
+    html = render_template("docs.html", title=title, needs_key=needs_key)
+    return Response(
+        html, mimetype=HTML, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+    )
 
 
 @blueprint.get("/docs/<file>")
-@describe("Documentation", media_types=("*/*",), path_values={"file": ASSETS})
+@describe("Documentation", media_types=("*/*",), path_values={"file": ASSETS}, is_open=True)
 def docs_asset(file: str) -> Response:
-    """Script, style sheet or icon of the page."""
+    """Script or style sheet of Swagger UI."""
     if file not in ASSETS:
         raise NotFound
-    if file == INIT_SCRIPT:
-        return Response(DOCS_INIT_JS, mimetype="text/javascript")
     return send_from_directory(SWAGGER_UI_DIST, file)
