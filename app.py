@@ -30,6 +30,7 @@ try:
     from serving.model.model import Model
     from serving.model.storage import load_model
     from serving.monitoring.prometheus import MetricsRegistry
+    from serving.monitoring.request_log import current_request
     from serving.monitoring.telemetry import Telemetry
     from serving.page import docs, views
     from serving.protocols import PROTOCOLS
@@ -185,6 +186,7 @@ def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
     if isinstance(error, InternalServerError):
         message = error.name  # the description may hold internals
 
+    current_request().error = message
     response = error.get_response()
     body = current_service().error_body(request.path, response.status_code, message)
     response.data = json_response(body).data

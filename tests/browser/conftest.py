@@ -2,6 +2,7 @@
 
 import shutil
 from functools import cache
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -50,7 +51,7 @@ def serve(model_path, tmp_path):
         directory = tmp_path / f"service{len(services)}"
         directory.mkdir()
         source = model_path(name)
-        copied = shutil.copy(source, directory)
+        copied = Path(shutil.copy(source, directory))
         if with_card:
             shutil.copy(source.with_suffix(".json"), directory)
         services.append(Service(copied, directory / "log", **settings))

@@ -100,13 +100,16 @@ function showFeedback(feedback) {
   }
 }
 
-function showConfusion(samples, classes) {
+function showConfusion(samples, classes, version) {
   const table = document.querySelector("#feedback");
   if (!table) {
     return;
   }
   const rows = table.querySelectorAll("tbody tr");
   for (const { labels, value } of samples.feedback_total ?? []) {
+    if (labels.model_version !== version) {
+      return; // during a reload another worker may have answered
+    }
     const row = rows[classes.indexOf(labels.actual)];
     const cell = row.querySelectorAll("td")[classes.indexOf(labels.predicted)];
     cell.textContent = value.toLocaleString("en");
@@ -145,7 +148,7 @@ export function startLive(page, model, openPage) {
     previous = showRequests(samples, previous);
     showDrift(drift);
     showFeedback(drift.feedback);
-    showConfusion(samples, model.feedbackClasses);
+    showConfusion(samples, model.feedbackClasses, drift.model_version);
   }
 
   async function refresh() {
@@ -168,11 +171,14 @@ export function startLive(page, model, openPage) {
   }
 
   async function poll() {
-    if (document.visibilityState === "visible") {
-      await refresh();
-    }
-    if (page.isConnected) {
-      timer = setTimeout(poll, POLL_MILLISECONDS);
+    try {
+      if (document.visibilityState === "visible") {
+        await refresh();
+      }
+    } finally {
+      if (page.isConnected) {
+        timer = setTimeout(poll, POLL_MILLISECONDS);
+      }
     }
   }
 
