@@ -190,8 +190,8 @@ def path_parameter(service: Service, operation: Operation, name: str) -> Schema:
     }
     parameter: Schema = {"name": name, "in": "path", "required": True}
     if name in values:
-        # A form has the default, so that it can be sent as it is.
-        schema = {"type": "string", "enum": values[name], "default": values[name][0]}
+        # A form has the example, so that it can be sent as it is.
+        schema = {"type": "string", "enum": values[name]}
         return parameter | {"schema": schema, "example": values[name][0]}
 
     parameter["schema"] = {"type": "string", **ANY_NAME}

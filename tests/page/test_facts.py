@@ -102,9 +102,10 @@ def test_pipeline_names_its_inputs():
 
 def test_large_tables_are_cut():
     """Of many inputs the largest are shown, and the others counted; some models have none."""
-    wide = np.hstack([X] * 20)
-    table = read_coefficients(
-        FakeModel(LogisticRegression(max_iter=1000).fit(wide, y), wide.shape[1])
-    )
+    wide = np.hstack([X * factor for factor in range(1, 21)])
+    estimator = LogisticRegression(max_iter=5000).fit(wide, y)
+    table = read_coefficients(FakeModel(estimator, wide.shape[1]))
     assert (len(table.rows), table.n_omitted) == (MAX_ROWS, 80 - MAX_ROWS)
+    sizes = np.sort(np.abs(estimator.coef_).max(axis=0))[::-1]
+    assert [max(map(abs, values)) for _, values in table.rows] == sizes[:MAX_ROWS].tolist()
     assert read_coefficients(FakeModel(KNeighborsClassifier().fit(X, y))) is None

@@ -12,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from app import create_app
 from fixture_models import TRAINERS, model_file
-from helpers import JSON, NAMES, VERSION, in_process, predict
+from helpers import JSON, NAMES, VERSION, in_process
 from serving.page.views import ASSETS, STATIC
 from trained_models import train_app
 
@@ -252,11 +252,3 @@ def test_feedback_is_in_drift():
 
     app = create_app(MODEL_PATH=str(model_file("linnerud")))
     assert feedback() is None
-
-
-def test_reload_error_is_for_the_page():
-    """`/readyz`, which the page asks, says why newer files were refused."""
-    app = create_app()
-    app.extensions["service"].telemetry.reload_error = "SHA-256 mismatch"
-    assert in_process(app, "GET", "/readyz").json["reload"] == "SHA-256 mismatch"
-    assert predict(lambda *request: in_process(app, *request), features=[1, 2, 3, 4]).status == 200
