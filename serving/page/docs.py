@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import flask_swagger_ui
-from flask import Blueprint, Response, current_app, render_template, send_from_directory
+from flask import Blueprint, Flask, Response, current_app, render_template, send_from_directory
 from werkzeug.exceptions import NotFound
 
 from serving.api.messages import HTML, json_response
@@ -13,6 +13,7 @@ from serving.api.operations import describe
 from serving.api.service import current_service
 
 SWAGGER_UI_DIST = Path(flask_swagger_ui.__file__).parent / "dist"
+DOCUMENT = "openapi_document"  # among the extensions of the application
 ASSETS = ["swagger-ui-bundle.js", "swagger-ui.css"]
 # React sets styles by script, which the policy does not restrict; the icons of Swagger UI are data
 # URLs in its style sheet.
@@ -29,7 +30,11 @@ blueprint = Blueprint("docs", __name__, template_folder="templates")
 def openapi() -> Response:
     """OpenAPI document of every route."""
     # The object itself, and not Flask's proxy of it, has the type that build_document takes.
-    return json_response(build_document(current_app._get_current_object()))  # type: ignore[attr-defined]
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    # Built once: its examples take a prediction for each route of a platform.
+    if DOCUMENT not in app.extensions:
+        app.extensions[DOCUMENT] = build_document(app)
+    return json_response(app.extensions[DOCUMENT])
 
 
 @blueprint.get("/docs")

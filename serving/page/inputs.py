@@ -14,6 +14,9 @@ from serving.page.bars import Bar, histogram
 # The steps of a slider over the observed range, at least.
 MIN_STEPS = 100
 MAX_DECIMALS = 9
+# The numbers of a model with more features, such as pixels, have no slider, so that the page stays
+# light.
+MAX_SLIDERS = 100
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,10 @@ def describe_inputs(model: Model) -> list[FeatureInput]:
     first_row = model.card.reference[0].features
     inputs = []
     for feature, value in zip(model.card.features, first_row, strict=True):
-        inputs.append(_describe_input(feature, value))
+        control = _describe_input(feature, value)
+        if len(inputs) >= MAX_SLIDERS and control.control == "slider":
+            control = FeatureInput(feature.name, "number", value, feature.nullable)
+        inputs.append(control)
     return inputs
 
 

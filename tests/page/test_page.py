@@ -4,6 +4,7 @@ import re
 from html.parser import HTMLParser
 
 import joblib
+import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.ensemble import IsolationForest
@@ -13,6 +14,7 @@ from sklearn.svm import LinearSVC
 from app import create_app
 from fixture_models import TRAINERS, model_file
 from helpers import JSON, NAMES, VERSION, in_process
+from serving.page.inputs import MAX_SLIDERS
 from serving.page.views import ASSETS, STATIC
 from trained_models import train_app
 
@@ -167,6 +169,14 @@ def test_metrics_port_is_named():
     answer, page = open_page(create_app(METRICS_PORT="9000"))
     assert b"port 9000 alone" in answer.body
     assert not [attributes for _, attributes in page.tags if attributes.get("id") == "drift"]
+
+
+def test_many_features_have_no_sliders(tmp_path):
+    """Beyond a hundred features a number has no slider, so that the page stays light."""
+    wide = np.hstack([X] * 30)
+    app = train_app(tmp_path, wide, X[:, 0], lambda: Ridge(alpha=1000))
+    controls = [feature["data-control"] for feature in features_of(open_page(app)[1])]
+    assert controls == ["slider"] * MAX_SLIDERS + ["number"] * (120 - MAX_SLIDERS)
 
 
 @pytest.mark.parametrize("name", TRAINERS)
