@@ -64,7 +64,7 @@ def describe_inputs(model: Model) -> list[FeatureInput]:
         ]
 
     first_row = model.card.reference[0].features
-    inputs = []
+    inputs: list[FeatureInput] = []
     for feature, value in zip(model.card.features, first_row, strict=True):
         control = _describe_input(feature, value)
         if len(inputs) >= MAX_SLIDERS and control.control == "slider":

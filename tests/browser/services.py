@@ -21,6 +21,7 @@ SCRIPTS = {
     "penguins": ROOT / "examples/penguins/train.py",
     "diabetes": ROOT / "examples/diabetes/train.py",
     "hostile": ROOT / "tests/browser/hostile.py",
+    "kinds": ROOT / "tests/browser/kinds.py",
 }
 
 

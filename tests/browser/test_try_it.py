@@ -96,6 +96,25 @@ def test_missing_values_are_sent(shared_service, visit):
     expect(page.get_by_label("missing: bill_length_mm")).not_to_be_checked()
 
 
+def test_every_type_is_sent(shared_service, visit, find_violations):
+    """A switch sends a boolean, a list of integers an integer, a text field its text."""
+    service = shared_service("kinds")
+    page = visit(service)
+    page.get_by_role("button", name="no").click()
+    page.get_by_role("switch", name="heavy").set_checked(True)
+    page.get_by_role("slider", name="count, slider").press("End")
+    page.get_by_label("grade").select_option("3")
+    page.get_by_label("note").fill("it's a bad tree")
+    expect(page.locator("#curl")).to_contain_text("a bad tree")
+    command = page.locator("#curl").inner_text()
+    assert "[true,9,3,\"it'\\''s a bad tree\"]" in command
+    expect(page.locator("#prediction")).to_have_text("yes")
+    answer = service.predict([True, 9, 3, "it's a bad tree"], outputs=["probability"])
+    shown = page.locator("#classes .share").all_inner_texts()
+    assert shown == [f"{100 * share:.1f} %" for share in answer["probability"][0]]
+    assert find_violations(page) == []
+
+
 def test_number_is_on_the_distribution(shared_service, visit):
     """Of a regressor the number is shown, and its place among the predictions."""
     service = shared_service("diabetes")
