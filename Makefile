@@ -48,6 +48,10 @@ help: ## List the tasks
 run: .venv/serving ## Serve on http://localhost:5000 (other port: PORT=8000 make run)
 	exec $(BIN)/gunicorn app:app
 
+.PHONY: demo
+demo: .venv/serving ## Watch drift, an A/B test, a canary and a reload on the page (3 minutes)
+	@$(BIN)/python -m demo
+
 .PHONY: test
 test: .venv/dev ## Run the tests and show their coverage
 	$(BIN)/pytest --cov --numprocesses auto
@@ -100,7 +104,7 @@ lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python .ci/check_style.py *.py .ci serving bench examples tests
+	$(BIN)/python .ci/check_style.py *.py .ci serving bench demo examples tests
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/deptry --no-ansi .
 	$(BIN)/codespell
