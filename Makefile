@@ -48,6 +48,10 @@ help: ## List the tasks
 run: .venv/serving ## Serve on http://localhost:5000 (other port: PORT=8000 make run)
 	exec $(BIN)/gunicorn app:app
 
+.PHONY: demo
+demo: .venv/serving ## Watch drift, an A/B test, a canary and a reload on the page (3 minutes)
+	@$(BIN)/python -m demo
+
 .PHONY: test
 test: .venv/dev ## Run the tests and show their coverage
 	$(BIN)/pytest --cov --numprocesses auto
@@ -80,6 +84,10 @@ test-proxies: need-proxies .venv/dev ## Test behind proxies (needs nginx and hap
 test-clients: .venv/dev .venv-clients/clients ## Test with the platforms' own clients and with schemathesis
 	.venv-clients/bin/pytest --confcutdir=tests/clients --override-ini filterwarnings=default tests/clients
 
+.PHONY: test-browser
+test-browser: need-chromium .venv/dev .venv-browser/browser ## Test the pages in a browser (needs chromium)
+	.venv-browser/bin/pytest --confcutdir=tests/browser tests/browser
+
 .PHONY: install-registry
 install-registry: .venv-registry/dev ## Install MLflow, boto3 and DVC into .venv-registry
 
@@ -96,7 +104,7 @@ lint: .venv/dev ## Check style, types, imports, dependencies, spelling, workflow
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python .ci/check_style.py *.py .ci serving bench examples tests
+	$(BIN)/python .ci/check_style.py *.py .ci serving bench demo examples tests
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/deptry --no-ansi .
 	$(BIN)/codespell
@@ -125,8 +133,8 @@ train: .venv/serving ## Train; write model.pkl and model.json
 
 .PHONY: openapi
 openapi: .venv/serving ## Write docs/openapi.json from the routes and the model card
-	@API_KEYS= METRICS_PORT= $(BIN)/python -c 'import json; from app import app; response = app.test_client().get("/openapi.json"); \
-		assert response.status_code == 200, response.text; print(json.dumps(response.json, indent=4))' \
+	@API_KEYS= METRICS_PORT= $(BIN)/python -c 'from app import app; response = app.test_client().get("/openapi.json"); \
+		assert response.status_code == 200, response.text; print(response.text, end="")' \
 		> docs/openapi.json.part || { rm docs/openapi.json.part; exit 1; }
 	mv docs/openapi.json.part docs/openapi.json
 
@@ -135,6 +143,7 @@ lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
 	$(LOCK_SERVING) --output-file requirements.txt
 	$(LOCK_SERVING) --output-file requirements/dev.txt --group dev --constraints requirements.txt
 	$(LOCK) --output-file requirements/clients.txt --group clients
+	$(LOCK) --output-file requirements/browser.txt --group browser
 	$(LOCK_SERVING) --output-file requirements/registry.txt --group registry --constraints requirements.txt
 	$(LOCK_SERVING) --output-file requirements/registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements/registry.txt
@@ -192,7 +201,10 @@ clean: ## Remove the environments and the caches (keeps mlflow.db and mlruns)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What a task needs beside Python is checked before anything is installed.
-.PHONY: need-container need-cosign need-git need-kind need-overlay need-prometheus need-proxies need-redis need-target need-wrk
+.PHONY: need-chromium need-container need-cosign need-git need-kind need-overlay need-prometheus need-proxies need-redis need-target need-wrk
+need-chromium:
+	$(call need,chromium,apt-get install chromium)
+
 need-container:
 	@test -n '$(CONTAINER)' || { echo 'needs docker or podman with an engine that answers `info`'; exit 2; }
 
@@ -239,6 +251,11 @@ need-wrk:
 .venv-clients/clients: requirements/clients.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv-browser/browser: requirements/browser.txt | .venv/bin/python
+	$(BIN)/python -m venv .venv-browser
+	.venv-browser/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 .venv-registry/dev: requirements/registry-dev.txt | .venv/bin/python

@@ -18,7 +18,7 @@ try:
         NotFound,
     )
 
-    from serving.api import docs, routes
+    from serving.api import routes
     from serving.api.auth import authorize
     from serving.api.messages import JSON, json_response
     from serving.api.operations import operation_of
@@ -30,7 +30,9 @@ try:
     from serving.model.model import Model
     from serving.model.storage import load_model
     from serving.monitoring.prometheus import MetricsRegistry
+    from serving.monitoring.request_log import current_request
     from serving.monitoring.telemetry import Telemetry
+    from serving.page import docs, views
     from serving.protocols import PROTOCOLS
 except ModuleNotFoundError as error:
     sys.exit(f"app.py needs {error.name}: run `make run`")
@@ -100,6 +102,7 @@ def register_routes(app: Flask, settings: Settings) -> None:
     app.register_blueprint(routes.blueprint)
     for protocol in PROTOCOLS:
         app.register_blueprint(protocol.blueprint)
+    app.register_blueprint(views.blueprint)
     app.register_blueprint(docs.blueprint)
 
 
@@ -116,8 +119,11 @@ def build_service(
         error_bodies |= protocol.error_bodies
 
     methods_by_route: dict[str, set[str]] = {}
+    open_paths = set(probe_paths)
     for rule in app.url_map.iter_rules():
         methods_by_route.setdefault(rule.rule, set()).update(explicit_methods(rule))
+        if operation_of(app.view_functions[rule.endpoint]).is_open:
+            open_paths.add(rule.rule)
     previous_telemetry = None
     if previous_app is not None:
         previous_telemetry = service_of(previous_app).telemetry
@@ -129,6 +135,7 @@ def build_service(
         self_test=SelfTest(model),
         row_decoder=RowDecoder(model),
         probe_paths=frozenset(probe_paths),
+        open_paths=frozenset(open_paths),
         error_bodies=error_bodies,
         telemetry=telemetry,
         metrics=MetricsRegistry(telemetry),
@@ -179,6 +186,7 @@ def handle_http_exception(error: HTTPException) -> ResponseReturnValue:
     if isinstance(error, InternalServerError):
         message = error.name  # the description may hold internals
 
+    current_request().error = message
     response = error.get_response()
     body = current_service().error_body(request.path, response.status_code, message)
     response.data = json_response(body).data

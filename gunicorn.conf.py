@@ -3,10 +3,25 @@
 import atexit
 import gc
 import itertools
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+
+def print_startup_error(kind: Any, error: BaseException, traceback: Any) -> None:
+    """Print one line if the model or a setting is invalid, and nothing for Ctrl-C."""
+    if isinstance(error, KeyboardInterrupt):
+        return
+    if isinstance(error, ConfigurationError | ModelError):
+        sys.stderr.write(f"{error}\n")
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+# gunicorn loads the application in its own main thread, and such an error ends the process.
+sys.excepthook = print_startup_error
 
 # So that gunicorn may be started in another directory, with --config.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -32,21 +47,14 @@ from gunicorn.glogging import Logger  # noqa: E402
 from serving.api.service import service_of  # noqa: E402
 from serving.model.errors import ModelError  # noqa: E402
 from serving.monitoring.request_log import logging_config  # noqa: E402
-from serving.server.sockets import all_interfaces  # noqa: E402
+from serving.server.sockets import all_interfaces, find_bind_error  # noqa: E402
+
+log = logging.getLogger("serving")
+
+MACOS_AIRPLAY_PORT = 5000
 
 wsgi_app = "app:app"
 
-
-def print_startup_error(kind: Any, error: BaseException, traceback: Any) -> None:
-    """Print one line, without a traceback, if the model or a setting is invalid."""
-    if isinstance(error, ConfigurationError | ModelError):
-        sys.stderr.write(f"{error}\n")
-    else:
-        sys.__excepthook__(kind, error, traceback)
-
-
-# gunicorn loads the application in its own main thread, and such an error ends the process.
-sys.excepthook = print_startup_error
 
 public_port = settings.aip_http_port or settings.port
 if Path(sys.argv[0]).name == "serve":  # the command with which SageMaker starts the image
@@ -117,8 +125,40 @@ def on_starting(server: Any) -> None:
         port = settings.metrics_port
         sys.exit(f"METRICS_PORT: --bind replaces it; add --bind {all_interfaces()}:{port}")
 
+    # gunicorn would try five times. A master that replaces another one has its sockets.
+    if not server.cfg.reuse_port and not {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():
+        check_ports(server.cfg.address)
 
-def when_ready(_: Any) -> None:
+
+def check_ports(addresses: Any) -> None:
+    """End the process with one line if one of the ports cannot be listened on."""
+    names = {settings.metrics_port: "METRICS_PORT", settings.aip_http_port: "AIP_HTTP_PORT"}
+    for address in addresses:
+        if not isinstance(address, tuple):  # a Unix socket, or a descriptor
+            continue
+        error = find_bind_error(address)
+        if error is None:
+            continue
+
+        port = address[1]
+        name = names.get(port, "PORT")
+        message = f"port {port}: {error.strerror}; choose another one, such as {name}=8000 make run"
+        if port == MACOS_AIRPLAY_PORT:
+            message += "; on macOS, AirPlay Receiver listens on this port"
+        sys.exit(message)
+
+
+def when_ready(server: Any) -> None:
+    """Say where the service is."""
+    freeze_objects()
+    service = service_of(server.app.wsgi())
+    address = server.LISTENERS[0].sock.getsockname()
+    if isinstance(address, tuple):
+        model = f"{service.model_name} {service.model.version}"
+        log.info("%s: open http://localhost:%d (Ctrl-C stops it)", model, address[1])
+
+
+def freeze_objects() -> None:
     """Exempt loaded objects from garbage collection, so that their memory pages stay shared."""
     gc.collect()
     gc.freeze()
@@ -168,4 +208,4 @@ def on_reload(server: Any) -> None:
     # Both references change, so that the old application is freed.
     app.app = app.reload_app(server.app.wsgi())
     server.app.callable = app.app
-    when_ready(server)
+    freeze_objects()

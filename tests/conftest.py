@@ -28,8 +28,8 @@ from helpers import (
 # What `create_app()` loads in this process.
 os.environ["MODEL_PATH"] = str(MODEL_FILE)
 
-# These have environments of their own: make test-clients, make test-registry, make test-batch.
-collect_ignore = ["clients"]
+# These have environments of their own: make test-browser, test-clients, test-registry, test-batch.
+collect_ignore = ["browser", "clients"]
 if not importlib.util.find_spec("mlflow"):
     collect_ignore += ["registry"]
 if not importlib.util.find_spec("distributed"):

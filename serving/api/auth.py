@@ -13,7 +13,8 @@ from serving.monitoring.request_log import Request, current_request
 def authorize() -> None:
     """Accept the current request, or raise Unauthorized or NotFound.
 
-    Probes need no key, nor do the admin routes on METRICS_PORT and the preflights of browsers.
+    Probes and pages need no key, nor do the admin routes on METRICS_PORT and the preflights of
+    browsers.
     """
     service = current_service()
     request = current_request()
@@ -33,9 +34,15 @@ def authorize() -> None:
     if service.settings.cors_origins and request.method == "OPTIONS":
         return
     rule = request.url_rule
-    if rule and rule.rule in service.probe_paths and request.method != "POST":
+    if rule and rule.rule in service.open_paths and request.method != "POST":
         return
-    if not _has_valid_key(request, service.settings.api_keys):
+    check_key()
+
+
+def check_key() -> None:
+    """Raise Unauthorized unless the current request has a valid key, or none is needed."""
+    keys = current_service().settings.api_keys
+    if keys and not _has_valid_key(current_request(), keys):
         raise Unauthorized(
             "Expected Authorization: Bearer with a valid key",
             www_authenticate=WWWAuthenticate("bearer"),

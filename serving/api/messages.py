@@ -20,6 +20,7 @@ from serving.model.errors import ModelError
 from serving.monitoring.request_log import Request, current_request
 
 CSV = "text/csv"
+HTML = "text/html"
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
 NPY = "application/x-npy"

@@ -26,7 +26,9 @@ class Operation:
     `decoder` builds the decoder of the body from the model's row decoder. `response` is the type of
     the JSON response, and `media_types` are those of the response. `error_statuses` are added to
     those that follow from the route and from `decoder`. `path_values` lists the values of a path
-    parameter.
+    parameter, and `path_examples` has an example of one that may be any name. A GET that `is_open`
+    needs no key, or checks it itself. The document has what the view returns for its example
+    request, unless `has_example` is False.
     """
 
     tag: str
@@ -35,6 +37,9 @@ class Operation:
     media_types: tuple[str, ...] = (JSON,)
     error_statuses: tuple[int, ...] = ()
     path_values: Mapping[str, list[str]] = field(default_factory=dict)
+    path_examples: Mapping[str, str] = field(default_factory=dict)
+    is_open: bool = False
+    has_example: bool = True
 
 
 def describe(tag: str, **members: Any) -> Callable[[View], View]:
@@ -49,7 +54,8 @@ def describe(tag: str, **members: Any) -> Callable[[View], View]:
 
 def operation_of(view: Callable[..., Any]) -> Operation:
     """Return the description of a view; a view without one returns any JSON."""
-    operation: Operation = getattr(view, "operation", Operation("Other", response=Any))
+    undescribed = Operation("Other", response=Any, has_example=False)
+    operation: Operation = getattr(view, "operation", undescribed)
     return operation
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType
 
 from serving.api.decoders import PredictDecoder
@@ -17,8 +17,7 @@ from serving.api.messages import (
     read_body,
     versioned_json_response,
 )
-from serving.api.operations import describe, summary_of
-from serving.api.routing import iter_public_routes
+from serving.api.operations import describe
 from serving.api.service import current_service
 
 blueprint = Blueprint("api", __name__)
@@ -68,37 +67,6 @@ def feedback() -> Response:
 
     service.telemetry.record_feedback(prediction, actual)
     return json_response(FeedbackResponse(len(actual)))
-
-
-class IndexResponse(ResponseBody):
-    """The model and the routes of the service."""
-
-    status: str
-    model: dict[str, Any]
-    routes: list[dict[str, str]]
-
-
-@blueprint.get("/")
-@describe("Service", response=IndexResponse)
-def index() -> Response:
-    """Model and routes of the service."""
-    service = current_service()
-    model = service.model
-
-    routes = []
-    rules = current_app.url_map.iter_rules()
-    for rule, method in iter_public_routes(rules, service.settings.metrics_port):
-        summary = summary_of(current_app.view_functions[rule.endpoint])
-        routes.append({"method": method, "path": rule.rule, "summary": summary})
-
-    model_info = {
-        "name": model.card.name if model.card else None,
-        "version": model.version,
-        "features": model.features,
-        "classes": list(model.labels.values()),
-        "prediction_plan": model.plan.name if model.plan else None,
-    }
-    return versioned_json_response(IndexResponse("alive", model_info, routes))
 
 
 class LivenessResponse(ResponseBody):

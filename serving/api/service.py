@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flask import Flask, current_app
@@ -47,10 +48,12 @@ class Service:
     model: Model
     self_test: SelfTest
     row_decoder: RowDecoder
-    probe_paths: frozenset[str]  # open without an API key, and not logged while they succeed
+    probe_paths: frozenset[str]  # not logged while they succeed
+    open_paths: frozenset[str]  # a GET needs no API key: probes and pages
     error_bodies: Mapping[str, ErrorBody]  # by path, where a protocol's differs from our own
     telemetry: Telemetry
     metrics: MetricsRegistry
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     _decoders: dict[Callable[[RowDecoder], Any], Any] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -78,6 +81,10 @@ class Service:
         except KeyError:
             decoder = self._decoders[build] = build(self.row_decoder)
         return decoder
+
+    def share_decoders(self, other: "Service") -> None:
+        """Use the decoders that another service of the same model has built."""
+        self._decoders.update(other._decoders)
 
 
 def current_service() -> Service:

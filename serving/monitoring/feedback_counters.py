@@ -48,6 +48,16 @@ class ClassFeedback:
             increments[self.columns[self._pair_labels(*pair)]] += count
         return dict(increments)
 
+    def accuracy(self, totals: Floats) -> float | None:
+        """Return the share of correct predictions among `totals`, of shape (columns,), if any."""
+        n_rows = totals.sum()
+        if not n_rows:
+            return None
+        correct = [
+            column for (predicted, actual), column in self.columns.items() if predicted == actual
+        ]
+        return float(totals[correct].sum() / n_rows)
+
     def _pair_labels(self, predicted: Any, actual: Any) -> ClassLabels:
         actual_label = self._labels[self._indices[actual]]
         if self.has_pairs:
@@ -97,6 +107,18 @@ class FeedbackCounters:
         with self._lock:
             for column, increment in increments.items():
                 self._counts[column] += increment
+
+    def describe(self) -> dict[str, Any]:
+        """Return the number of rows with feedback, and the accuracy or the mean absolute error."""
+        totals = self.totals()
+        if self.by_class:
+            return {"rows": int(totals.sum()), "accuracy": self.by_class.accuracy(totals)}
+
+        n_rows = int(totals[FEEDBACK_ROWS_COLUMN])
+        mean_absolute_error = None
+        if n_rows:
+            mean_absolute_error = float(totals[ERROR_SUM_COLUMN] / n_rows)
+        return {"rows": n_rows, "mean_absolute_error": mean_absolute_error}
 
     def totals(self) -> Floats:
         """Return the sum of each column over all workers."""

@@ -1,5 +1,6 @@
 """The request log: an id for each request, one line for each request, the logging configuration."""
 
+import copy
 import logging
 import random
 import re
@@ -24,9 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Request(flask.Request):
-    """A request with its id, the time at which it started, and its number of rows."""
+    """A request with its id, the time at which it started, its rows, and the error it caused."""
 
     id = ""
+    error = ""
     started_at = 0.0  # of time.perf_counter
     n_rows = 0
 
@@ -151,12 +153,44 @@ class RequestContextFilter(logging.Filter):
         return True
 
 
+class TerminalFormatter(logging.Formatter):
+    """Text for a person: of a request the path, and why it was refused."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        if record.name == __name__ and has_request_context():
+            current = current_request()
+            text = f"{current.method} {current.path} {record.__dict__['status']}"
+            text += f" in {record.__dict__['ms']} ms"
+            if current.error:
+                text += f": {current.error}"
+            # What a client has sent must not control the terminal.
+            record = copy.copy(record)
+            record.msg = escape_control(text)
+            record.args = None
+        return super().format(record)
+
+
+def escape_control(text: str) -> str:
+    """Return `text` with escapes in place of characters that cannot be printed."""
+    characters = []
+    for character in text:
+        if not character.isprintable():
+            character = character.encode("unicode_escape").decode()
+        characters.append(character)
+    return "".join(characters)
+
+
 def logging_config(level: str, is_terminal: bool) -> dict[str, Any]:
     """Return a configuration for logging.config.dictConfig, which logs everything to stderr.
 
-    Each record is one line of JSON, or plain text if stderr is a terminal.
+    Each record is one line of JSON, or plain text if stderr is a terminal, without what gunicorn
+    says of its processes.
     """
-    gunicorn_logger = {"level": level, "handlers": [], "propagate": True}
+    gunicorn_level = level
+    if is_terminal and level == "INFO":
+        gunicorn_level = "WARNING"
+    gunicorn_logger = {"level": gunicorn_level, "handlers": [], "propagate": True}
     json_fields = {"levelname": "level", "name": "logger", "message": "message"}
     handler = {
         "()": LineHandler,
@@ -171,7 +205,11 @@ def logging_config(level: str, is_terminal: bool) -> dict[str, Any]:
         "filters": {"request": {"()": RequestContextFilter}},
         "handlers": {"stderr": handler},
         "formatters": {
-            "terminal": {"format": "%(asctime)s %(levelname)s %(message)s"},
+            "terminal": {
+                "()": TerminalFormatter,
+                "fmt": "%(asctime)s %(levelname)s %(message)s",
+                "datefmt": "%H:%M:%S",
+            },
             "json": {
                 "()": MsgspecFormatter,
                 "fmt": list(json_fields),

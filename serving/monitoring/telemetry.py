@@ -36,21 +36,26 @@ class Telemetry:
             self.model_name = model.card.name
         self.reload_error = ""  # why newer model files are not served
         self.request_log = RequestLog()
-        self.quiet_routes = probe_paths | {"/metrics"}  # requested every few seconds by machines
+        # Requested every few seconds, by machines and by the page.
+        self.quiet_routes = probe_paths | {"/metrics", "/drift"}
 
         self.scope = MonitoringScope(model)
         self.scope.log_exclusions()
-        prediction_bins = self.scope.prediction_bins
-        self.predictions = PredictionCounters(self.scope.feature_bins, prediction_bins)
-        self.feedback: FeedbackCounters | None = None
-        if prediction_bins is not None:
-            self.feedback = FeedbackCounters(prediction_bins)
+        self.create_counters()
 
         self.requests: RequestCounters
         if previous is not None:
             self.requests = previous.requests
         else:
             self.requests = RequestCounters(methods_by_route)
+
+    def create_counters(self) -> None:
+        """Count predictions and feedback from 0."""
+        prediction_bins = self.scope.prediction_bins
+        self.predictions = PredictionCounters(self.scope.feature_bins, prediction_bins)
+        self.feedback: FeedbackCounters | None = None
+        if prediction_bins is not None:
+            self.feedback = FeedbackCounters(prediction_bins)
 
     def attach(self, slot: int) -> None:
         """Count for the worker in `slot` from now on: 0 before the fork, at least 1 after it."""
@@ -109,6 +114,10 @@ class Telemetry:
             self.feedback.record(predictions, actual)
 
     def drift_report(self) -> dict[str, Any]:
-        """Return how the rows of the last hour differ from the reference, for each column."""
+        """Return how the rows of the last hour differ from the reference, for each column.
+
+        The feedback in it is that of all rows since the start.
+        """
         report = describe_drift(self.scope, self.predictions.window_totals())
+        report["feedback"] = self.feedback.describe() if self.feedback else None
         return {"model_version": self.model_version, **report}

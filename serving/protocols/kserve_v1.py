@@ -30,6 +30,7 @@ INSTANCES_DECODER = partial(
 )
 # The path for health and predictions if AIP_HEALTH_ROUTE and AIP_PREDICT_ROUTE are not set.
 VERTEX_AI_PREDICT_RULE = "/v1/endpoints/<endpoint>/deployedModels/<deployed_model>:predict"
+VERTEX_AI_IDS = {"endpoint": "1", "deployed_model": "2"}  # examples: any id is accepted
 
 blueprint = Blueprint("kserve_v1", __name__)
 
@@ -85,14 +86,20 @@ def predict_instances(model: str, version: str | None = None) -> Response:
 
 
 @blueprint.post(VERTEX_AI_PREDICT_RULE)
-@describe(VERTEX_AI, decoder=INSTANCES_DECODER, response=InstancesResponse, error_statuses=(406,))
+@describe(
+    VERTEX_AI,
+    decoder=INSTANCES_DECODER,
+    response=InstancesResponse,
+    error_statuses=(406,),
+    path_examples=VERTEX_AI_IDS,
+)
 def vertex_ai_predict(**_platform_ids: str) -> Response:
     """Predict for instances, as arrays or by feature name."""
     return predict_for_body()
 
 
 @blueprint.get(VERTEX_AI_PREDICT_RULE)
-@describe(VERTEX_AI, media_types=(TEXT,), error_statuses=(503,))
+@describe(VERTEX_AI, media_types=(TEXT,), error_statuses=(503,), path_examples=VERTEX_AI_IDS)
 def vertex_ai_readiness(**_platform_ids: str) -> Response:
     """Readiness probe (runs the self-test)."""
     check_ready()

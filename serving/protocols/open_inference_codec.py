@@ -107,12 +107,12 @@ class InferCodec:
         """Return an example body for each media type."""
         row = self.row_decoder.example_row()
         if len(self.inputs) == 1:
-            return {JSON: {"inputs": [example_input(self.inputs[0], row)]}}
+            return {JSON: {"id": "1", "inputs": [example_input(self.inputs[0], row)]}}
 
         tensors = []
         for metadata, value in zip(self.inputs, row, strict=True):
             tensors.append(example_input(metadata, [value]))
-        return {JSON: {"inputs": tensors}}
+        return {JSON: {"id": "1", "inputs": tensors}}
 
     def decode(self, body: bytes, json_length_header: str | None) -> tuple[Rows, InferRequest]:
         """Return the rows, of shape (rows, features), and the request.

@@ -21,6 +21,21 @@ def all_interfaces() -> str:
     return "[::]"
 
 
+def find_bind_error(address: tuple[str, int]) -> OSError | None:
+    """Return why nobody can listen on `address`, or None."""
+    family = socket.AF_INET
+    if ":" in address[0]:
+        family = socket.AF_INET6
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the listener will
+        try:
+            probe.bind(address)
+            probe.listen()
+        except OSError as error:
+            return error
+    return None
+
+
 def unacknowledged_bytes(transport: Any) -> int:
     """Return how many bytes the kernel holds that the client has not received yet.
 

@@ -41,6 +41,7 @@ def test_locks_hold_declared_packages():
     assert package_names(GROUPS["dev"]) <= pinned_versions("dev.txt").keys()
     assert package_names(GROUPS["registry"]) <= registry.keys()
     assert package_names(GROUPS["registry-dev"]) <= registry_dev.keys()
+    assert package_names(GROUPS["browser"]) <= pinned_versions("browser.txt").keys()
     assert set(GROUPS["batch"]) <= pinned_versions("batch.txt").keys()
     assert set(GROUPS["bench"]) <= pinned_versions("bench.txt").keys()
 
@@ -87,7 +88,10 @@ def test_model_group_is_in_every_lock_of_the_service():
     """`make lock` adds what the estimator needs to each lock of a program that loads the model."""
     lines = re.findall(r"^\t(\$\(LOCK.*) --output-file (\S+)", MAKEFILE, re.MULTILINE)
     assert ("$(LOCK_SERVING)", "requirements.txt") in lines
-    assert [lock for command, lock in lines if command == "$(LOCK)"] == ["requirements/clients.txt"]
+    assert [lock for command, lock in lines if command == "$(LOCK)"] == [
+        "requirements/clients.txt",
+        "requirements/browser.txt",
+    ]
     assert "\nLOCK_SERVING = $(LOCK) pyproject.toml --group model\n" in MAKEFILE
 
 

@@ -15,6 +15,7 @@ NEEDS = {
     "image-test": "needs docker or podman with an engine that answers `info`",
     "test-adoption": "needs git: apt-get install git",
     "test-batch": "needs redis-server: apt-get install redis-server",
+    "test-browser": "needs chromium: apt-get install chromium",
     "test-cluster": "needs kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
     "test-crds": "needs git: apt-get install git",
     "test-monitoring": "needs prometheus: apt-get install prometheus",

@@ -29,6 +29,7 @@ CI_TASKS = {
     "test",
     "test-adoption",
     "test-batch",
+    "test-browser",
     "test-clients",
     "test-cluster",
     "test-crds",

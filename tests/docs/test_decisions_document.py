@@ -32,6 +32,7 @@ TOOLS = [
     "scipy",
     "skops",
     "werkzeug",
+    *sorted(set(GROUPS["browser"]) - OBVIOUS),
     *GROUPS["batch"],
     *sorted(name.partition(";")[0].removesuffix("-bin") for name in set(GROUPS["dev"]) - OBVIOUS),
 ]

@@ -29,6 +29,8 @@ IDEAS = (
 )
 
 
+MAX_IMAGE_BYTES = 150_000
+
 DATA_SUFFIXES = (".csv", ".parquet")
 
 
@@ -37,6 +39,16 @@ def test_readme_is_short():
     assert len(README.encode()) < 8000
     links = set(re.findall(r"\]\((docs/[\w-]+\.md)", README))
     assert links == {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_images_are_light():
+    """The images of the documents are small, and each is shown by one."""
+    shown = set()
+    for text in DOCUMENTS.values():
+        shown |= set(re.findall(r"!\[[^\]]+\]\((?:docs/)?images/([\w.-]+)\)", text))
+    images = list((ROOT / "docs/images").iterdir())
+    assert {image.name for image in images} == shown
+    assert all(image.stat().st_size < MAX_IMAGE_BYTES for image in images)
 
 
 def test_readme_curl_prints_prediction():
@@ -58,7 +70,7 @@ def test_main_endpoints_exist():
     assert listed <= routes
 
     documented = {name for row in table("api.md", "Our own routes") for name in quoted(row[0])}
-    assert documented - listed == {"GET /docs/<file>"}
+    assert documented - listed == {"GET /docs/<file>", "GET /page/<file>"}
 
 
 def test_settings_match_program():

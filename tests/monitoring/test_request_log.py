@@ -1,9 +1,7 @@
 """The request log: one line for each request, with its ids and without its features."""
 
 import http.client
-import os
 import re
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -148,20 +146,6 @@ def test_unexpected_error_is_logged(serve):
     assert "in broken" in error["exc_info"]
     [line] = lines(service)
     assert (line["level"], line["status"], line["request_id"]) == ("ERROR", 500, "abc")
-
-
-def test_terminal_log_is_plain_text():
-    """On a terminal the log is plain text."""
-    master, slave = os.openpty()
-    process = subprocess.Popen(gunicorn(), cwd=ROOT, env=environment(), stderr=slave)
-    os.close(slave)
-    text = ""
-    while "Booting worker" not in text:
-        text += os.read(master, 9999).decode()
-    process.terminate()
-    assert process.wait(30) == 0
-    os.close(master)
-    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO Starting gunicorn", text)
 
 
 def test_log_level_is_obeyed(serve):

@@ -1,0 +1,125 @@
+"""`make demo` from start to end: what it announces is seen on the page, and nothing is left."""
+
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+from playwright.sync_api import expect
+
+from browser.services import ROOT, SCRIPTS, free_port
+
+TIMEOUT = 90_000  # milliseconds
+
+
+class DemoProcess:
+    """The demo in a session of its own, as on a terminal, on a port of its own."""
+
+    def __init__(self, checkout, directory, seconds):
+        self.port = free_port()
+        self.url = f"http://localhost:{self.port}/"
+        self.process = subprocess.Popen(
+            [ROOT / ".venv/bin/python", "-m", "demo", "--seconds", str(seconds)],
+            cwd=checkout,
+            env={"PATH": "/usr/bin:/bin", "PORT": str(self.port), "TMPDIR": str(directory)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.text = ""
+
+    def read_until(self, pattern):
+        while not re.search(pattern, self.text):
+            line = self.process.stdout.readline()
+            assert line, self.text
+            self.text += line
+
+    def end(self):
+        self.text += self.process.stdout.read()
+        self.process.stdout.close()
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def checkout(tmp_path, model_path):
+    """Return a copy of what the demo needs, for iris, whatever model an owner serves."""
+    target = tmp_path / "checkout"
+    target.mkdir()
+    for name in ("serving", "demo"):
+        shutil.copytree(ROOT / name, target / name)
+    for name in ("app.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, target)
+    shutil.copy(SCRIPTS["iris"], target / "train.py")
+    shutil.copy(model_path("iris"), target)
+    shutil.copy(model_path("iris").with_suffix(".json"), target)
+    return target
+
+
+@pytest.fixture
+def start_demo(checkout, tmp_path):
+    """Return a function that starts the demo, which must leave no file."""
+    started = []
+    directory = tmp_path / "tmp"
+    directory.mkdir()
+
+    def start(seconds):
+        started.append(DemoProcess(checkout, directory, seconds))
+        return started[-1]
+
+    yield start
+    for demo in started:
+        if demo.process.poll() is None:
+            demo.process.send_signal(signal.SIGINT)
+            demo.process.wait(60)
+    assert list(directory.iterdir()) == []
+
+
+def percent(locator):
+    return float(locator.inner_text().removesuffix(" %"))
+
+
+def test_demo_is_seen_on_the_page(start_demo, visit):
+    """The page turns from quiet to drifting, accuracy falls, and a new version is offered."""
+    demo = start_demo(seconds=6)
+    demo.read_until("Open http")
+    page = visit(demo)
+    quality = page.locator("#quality")
+    expect(page.locator("#verdict")).to_have_text("quiet", timeout=TIMEOUT)
+    demo.read_until("verdict: quiet")
+    before = percent(quality)
+
+    expect(page.locator("#verdict")).to_have_text("drifting", timeout=TIMEOUT)
+    demo.read_until("verdict: drifting")
+    page.wait_for_function(
+        "before => parseFloat(document.querySelector('#quality').textContent) < before - 5",
+        arg=before,
+    )
+
+    button = page.get_by_role("button", name="Show it")
+    button.click(timeout=TIMEOUT)
+    demo.read_until("version [0-9a-f]{12} is served")
+    [second] = re.findall("version ([0-9a-f]{12}) is served", demo.text)
+    expect(page.locator("header code")).to_have_text(second)
+    page.close()
+
+    assert demo.end() == 0
+    assert "100% of the requests to B: B scored 300 rows" in demo.text
+    scored = re.search(
+        r"10% of the requests to B: A scored (\d+) rows, B scored (\d+) rows", demo.text
+    )
+    assert int(scored[1]) > int(scored[2]) > 0
+    assert demo.text.endswith("no file is left.\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run(["pgrep", "--session", str(demo.process.pid)], check=True)
+
+
+def test_interrupted_demo_is_quiet(start_demo):
+    """Ctrl-C ends every process, without a traceback."""
+    demo = start_demo(seconds=60)
+    demo.read_until("1. Rows like")
+    subprocess.run(["pkill", "--signal", "INT", "--session", str(demo.process.pid)], check=True)
+    assert demo.end() == 0
+    assert demo.text.endswith("\nStopped.\n")
+    assert "Traceback" not in demo.text
