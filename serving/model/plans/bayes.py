@@ -7,19 +7,21 @@ import numpy as np
 from serving.model.arrays import Array, Floats
 from serving.model.plans.links import softmax
 
+MAX_DIFFERENCES = 1_000_000  # of rows and means, at once
+
 
 class GaussianBayesPredictor:
     """The logarithm of the prior and of the density of each feature, for each class."""
 
     name = "naive Bayes"
     takes_missing = False
-    max_rows = None
     has_probabilities = True
 
     def __init__(self, estimator: Any) -> None:
         self.classes = estimator.classes_
         self.means = estimator.theta_
         self.variances = estimator.var_
+        self.max_rows = max(1, MAX_DIFFERENCES // self.means.size)
         log_densities = -0.5 * np.log(2.0 * np.pi * self.variances).sum(axis=1)
         self.constants = np.log(estimator.class_prior_) + log_densities
 

@@ -21,6 +21,8 @@ from serving.model.plans.columns import (
 
 # A text that is no category, because people do not write it.
 UNSEEN_TEXT = "\0"
+# Numbers in the table of a feature: 8 MB.
+MAX_TABLE_NUMBERS = 1_000_000
 
 
 def encoded_columns(encoder: Any, columns: list[Column]) -> list[Column]:
@@ -28,6 +30,8 @@ def encoded_columns(encoder: Any, columns: list[Column]) -> list[Column]:
     known = [_known_values(categories) for categories in encoder.categories_]
     base_row = [values[0] for values in known]
     base = _encode(encoder, [base_row])
+    if max(map(len, known)) * base.size > MAX_TABLE_NUMBERS:
+        raise NoPlanError("an encoder of so many categories that its table would be large")
 
     made: list[Column | None] = [None] * base.shape[1]
     for index, column in enumerate(columns):

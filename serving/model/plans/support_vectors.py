@@ -8,8 +8,10 @@ import numpy as np
 from serving.model.arrays import Array, Floats
 from serving.model.plans.columns import NoPlanError
 
-# Above this number of differences scikit-learn's compiled loops need less memory, and are quicker.
-MAX_ROWS = 100
+# Differences of rows and support vectors, at once and for one row: with more of them the loops of
+# libsvm are quicker, and need no memory.
+MAX_DIFFERENCES = 1_000_000
+MAX_DIFFERENCES_OF_ONE_ROW = 100_000
 
 
 class Kernel:
@@ -25,6 +27,9 @@ class Kernel:
             raise NoPlanError("support vectors with a kernel of one's own")
         if not isinstance(self.vectors, np.ndarray):
             raise NoPlanError("sparse support vectors")
+        if self.vectors.size > MAX_DIFFERENCES_OF_ONE_ROW:
+            raise NoPlanError("so many support vectors that libsvm is quicker")
+        self.max_rows = MAX_DIFFERENCES // self.vectors.size
 
     def __call__(self, rows: Floats) -> Floats:
         """Return the similarities, of shape (rows, support vectors)."""
@@ -49,11 +54,11 @@ class SupportVectorRegressor:
 
     name = "support vectors"
     takes_missing = False
-    max_rows = MAX_ROWS
     has_probabilities = False
 
     def __init__(self, estimator: Any) -> None:
         self.kernel = Kernel(estimator)
+        self.max_rows = self.kernel.max_rows
         self.coefficients = estimator._dual_coef_[0]
         self.intercept = estimator._intercept_[0]
 
@@ -75,13 +80,13 @@ class SupportVectorClassifier:
 
     name = "support vectors"
     takes_missing = False
-    max_rows = MAX_ROWS
     has_probabilities = False  # libsvm's own are left to the estimator
 
     def __init__(self, estimator: Any) -> None:
         if estimator.break_ties:
             raise NoPlanError("support vectors with break_ties")
         self.kernel = Kernel(estimator)
+        self.max_rows = self.kernel.max_rows
         self.classes = estimator.classes_
         self.pairs = list(combinations(range(len(self.classes)), 2))
         self.intercepts = estimator._intercept_

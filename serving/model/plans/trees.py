@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.model.arrays import Floats
+from serving.model.plans.columns import NoPlanError
 
 Indices = NDArray[np.intp]
 Flags = NDArray[np.bool_]
@@ -20,6 +21,8 @@ Flags = NDArray[np.bool_]
 MAX_COMPARED_NODES = 30_000
 # Elements in a step with many rows: more would leave the cache of a core.
 MAX_STEP_ELEMENTS = 20_000
+# Numbers in the leaves and nodes of all trees, which are copied: 40 MB.
+MAX_VALUES = 5_000_000
 # A category is a code from 0 to 255; this one stands for a missing or unknown category.
 MISSING_CODE = 256
 
@@ -43,9 +46,11 @@ class Tree:
 
 
 class FlatTrees:
-    """The nodes of several trees."""
+    """The nodes of several trees. Raises NoPlanError if they are too many to be copied."""
 
     def __init__(self, trees: Sequence[Tree]) -> None:
+        if sum(tree.values.size for tree in trees) > MAX_VALUES:
+            raise NoPlanError("trees of so many nodes that a copy would be large")
         layouts = [_children_side_by_side(tree) for tree in trees]
         sizes = [len(order) for order, _ in layouts]
         self.roots = np.cumsum([0, *sizes[:-1]])

@@ -29,7 +29,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
-    MinMaxScaler,
     StandardScaler,
 )
 from sklearn.svm import SVC, SVR, NuSVC
@@ -261,14 +260,3 @@ def test_subclass_has_no_plan():
 
     with pytest.raises(NoPlanError, match="Doubtful has no plan"):
         plan_of(Doubtful(5).fit(X, y))
-
-
-def test_numbers_beyond_float32_are_left_to_the_estimator():
-    """A scaler can make a number that a tree refuses; so does the plan."""
-    fitted = make_pipeline(MinMaxScaler(), RandomForestClassifier(5, random_state=0)).fit(
-        X * 1e-9, y
-    )
-    rows = np.full((1, 4), 1e38)
-    assert plan_of(fitted).predict(rows) is None
-    with pytest.raises(ValueError, match="float32"), np.errstate(over="ignore"):
-        fitted.predict(rows)
