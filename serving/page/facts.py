@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from serving.model.card import METRIC_NAMES, ModelCard
 from serving.model.model import Model
+from serving.monitoring.limits import MAX_PAIR_CLASSES
 from serving.monitoring.scope import list_classes
 from serving.monitoring.telemetry import Telemetry
 from serving.page.inputs import describe_prediction
@@ -44,8 +45,13 @@ def list_metrics(card: ModelCard) -> list[Metric]:
 
 
 def held_out_confusion(card: ModelCard) -> list[list[int]] | None:
-    """Return the confusion matrix of the held-out rows, of shape (actual, predicted), if any."""
+    """Return the confusion matrix of the held-out rows, of shape (actual, predicted).
+
+    There is none for another task, nor for more classes than a page can show.
+    """
     matrix: list[list[int]] | None = card.metrics.get("held_out", {}).get("confusion_matrix")
+    if matrix is not None and len(matrix) > MAX_PAIR_CLASSES:
+        return None
     return matrix
 
 

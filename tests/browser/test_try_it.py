@@ -59,6 +59,16 @@ def test_curl_of_the_page_runs(shared_service, visit):
     assert json.loads(printed)["label"] == ["versicolor"]
 
 
+def test_command_is_copied(shared_service, visit):
+    """The button copies the command."""
+    page = visit(shared_service("iris"))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("#curl").text_content()
+
+
 def test_outside_is_marked_and_answered(shared_service, visit):
     """A number outside the training range is marked, and gets a prediction."""
     page = visit(shared_service("iris"))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -14,8 +15,10 @@ from fixture_models import model_file
 from helpers import MODEL_FILE, NAMES
 from serving.model.card import FeatureInfo
 from serving.model.storage import load_model
+from serving.monitoring.limits import MAX_PAIR_CLASSES
 from serving.page.bars import CHART_HEIGHT, CHART_WIDTH, histogram
 from serving.page.coefficients import MAX_ROWS, read_coefficients
+from serving.page.facts import held_out_confusion
 from serving.page.inputs import count_decimals, list_presets
 
 X, y = load_iris(return_X_y=True)
@@ -59,6 +62,16 @@ def test_coefficients_are_the_estimators():
     assert [name for name, _ in table.rows] == NAMES
     assert np.array_equal([values for _, values in table.rows], model.estimator.coef_.T)
     assert table.largest == np.abs(model.estimator.coef_).max()
+
+
+def test_confusion_matrix_fits_the_page():
+    """The matrix of the held-out rows is the card's, up to a number of classes."""
+    card = load_model(MODEL_FILE).card
+    assert held_out_confusion(card) == card.metrics["held_out"]["confusion_matrix"]
+
+    many = MAX_PAIR_CLASSES + 1
+    metrics = {"held_out": {"confusion_matrix": [[0] * many] * many}}
+    assert held_out_confusion(replace(card, metrics=metrics)) is None
 
 
 class FakeModel:

@@ -141,10 +141,10 @@ export function startLive(page, model, openPage) {
   async function showMonitoring() {
     const responses = await Promise.all([send("drift"), send("metrics")]);
     const drift = await responses[0].json();
-    if (drift.model_version !== page.dataset.version) {
-      return; // its columns may be others
-    }
     const samples = parseMetrics(await responses[1].text());
+    if (drift.model_version !== page.dataset.version || !page.isConnected) {
+      return; // the columns of another version may be others
+    }
     previous = showRequests(samples, previous);
     showDrift(drift);
     showFeedback(drift.feedback);

@@ -125,9 +125,11 @@ export function startTry(model) {
     });
   }
 
-  document.querySelector("#copy").addEventListener("click", async (event) => {
+  const copy = document.querySelector("#copy");
+  copy.hidden = !navigator.clipboard; // which only https and localhost have
+  copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(curl.textContent);
-    event.target.textContent = "Copied";
+    copy.textContent = "Copied";
   });
 
   curl.textContent = curlCommand(requestBody());
