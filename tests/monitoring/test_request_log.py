@@ -108,8 +108,9 @@ def test_request_is_one_json_line(serve, worker_class):
     assert "listening at" in lines(service, "gunicorn.error")[1]["message"].lower()
 
 
-def test_failing_probes_are_logged(caplog):
+def test_failing_probes_are_logged(caplog, monkeypatch):
     """A probe is logged only if it fails."""
+    monkeypatch.setattr("serving.api.service.SELF_TEST_SECONDS", 0.0)
     app = create_app(API_KEYS="one")
 
     def call(*request):
