@@ -13,7 +13,7 @@ from serving.streams.messages import Answer
 from serving.streams.redis_streams import RedisStream
 from serving.streams.urls import parse_stream_url
 
-N_MESSAGES = 4000
+N_MESSAGES = 10_000
 
 BODY = '{{"features": [5.1, 3.5, 1.4, 0.2], "n": {}}}'
 
