@@ -77,4 +77,4 @@ make pin OVERLAY=staging TARGET=registry DIGEST="$(digest c)"
 make promote
 make pin OVERLAY=experiment DIGEST="$(digest d)"
 
-MAX_COMPONENTS=5 .venv/bin/pytest --numprocesses auto tests/deployment tests/docs
+MAX_COMPONENTS=4 .venv/bin/pytest --numprocesses auto tests/deployment tests/docs

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 
 # It lives as long as a client that asked for it. Topics are created when they are asked for.
 PROGRAM = """
@@ -39,19 +39,36 @@ class KafkaCluster:
             producer.produce(topic, value, key, headers=[("trace", b"abc")])
         assert producer.flush(30) == 0
 
+    def _open_reader(self, topic):
+        """Return a consumer without a group, and the partitions of a topic from their starts."""
+        reader = Consumer(self.settings | {"group.id": "none", "enable.auto.commit": False})
+        partitions = reader.list_topics(topic, timeout=10).topics[topic].partitions
+        return reader, [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
+
     def read(self, topic, n_messages, seconds=60):
-        """Return the next messages of a topic, until there are at least as many."""
-        settings = {"group.id": f"reader-{time.monotonic()}", "auto.offset.reset": "earliest"}
-        consumer = Consumer(self.settings | settings)
-        consumer.subscribe([topic])
+        """Return the messages of a topic, as soon as there are at least as many."""
+        reader, partitions = self._open_reader(topic)
+        reader.assign(partitions)
         messages = []
         deadline = time.monotonic() + seconds
         while len(messages) < n_messages and time.monotonic() < deadline:
-            for message in consumer.consume(1000, 0.5):
+            for message in reader.consume(1000, 0.2):
                 assert message.error() is None
                 messages.append(message)
-        consumer.close()
+        reader.close()
         return messages
+
+    def wait_for_length(self, topic, n_messages):
+        """Return the number of messages of a topic, as soon as it is at least `n_messages`."""
+        reader, partitions = self._open_reader(topic)
+        deadline = time.monotonic() + 60
+        length = 0
+        while length < n_messages:
+            assert time.monotonic() < deadline, f"{length} of {n_messages} messages"
+            ends = [reader.get_watermark_offsets(partition)[1] for partition in partitions]
+            length = sum(ends)
+        reader.close()
+        return length
 
     def stop(self):
         self.process.kill()

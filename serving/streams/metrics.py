@@ -58,7 +58,7 @@ class StreamMetrics(CollectorRegistry):
             ),
             (
                 "stream_deleted",
-                "Messages deleted from the stream before they were answered",
+                "Messages deleted from the stream after they were read, before an answer",
                 broker.n_deleted,
             ),
         )

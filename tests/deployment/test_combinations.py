@@ -1,6 +1,6 @@
 """The components in ordered combinations: each renders, and their order makes no difference.
 
-MAX_COMPONENTS limits how many are combined: 2 here, and 5 in `make test-adoption`.
+MAX_COMPONENTS limits how many are combined: 2 here, and 4 in `make test-adoption`.
 """
 
 import json

@@ -13,7 +13,7 @@ from serving.streams.messages import Answer
 from serving.streams.redis_streams import RedisStream
 from serving.streams.urls import parse_stream_url
 
-N_MESSAGES = 4000
+N_MESSAGES = 3000
 
 BODY = '{{"features": [5.1, 3.5, 1.4, 0.2], "n": {}}}'
 
@@ -33,24 +33,25 @@ def assert_each_answered(server, ids, stream="out"):
 
 def test_killed_consumers_lose_nothing(server, consume):
     """Two consumers are killed again and again in the middle of their messages."""
-    ids = server.add("in", numbered_bodies())
+    n_messages = 3 * N_MESSAGES
+    ids = server.add("in", numbered_bodies(n_messages))
     source = server.url("in", "&claim=1&count=20")
     target = server.url("out")
     rng = random.Random(0)
 
     n_kills = 0
-    while server.client.xlen("out") < N_MESSAGES and n_kills < 6:
+    while server.client.xlen("out") < n_messages and n_kills < 6:
         consumers = [consume(source, target), consume(source, target)]
         seen = server.client.xlen("out")
-        wait_for_length(server, "out", min(seen + rng.randrange(50, 300), N_MESSAGES))
+        wait_for_length(server, "out", min(seen + rng.randrange(50, 300), n_messages))
         for consumer in consumers:
             consumer.kill()
         n_kills += 2
     assert n_kills == 6
-    assert server.client.xlen("out") < N_MESSAGES
+    assert server.client.xlen("out") < n_messages
 
     last = consume(source, target)
-    wait_for_length(server, "out", N_MESSAGES)
+    wait_for_length(server, "out", n_messages)
     time.sleep(1.5)  # entries of dead consumers, if any were answered already
     status, _ = last.stop()
     assert status == 0
