@@ -40,7 +40,12 @@ def constant():
     from flask import Flask, Response, request
 
     app = Flask(__name__)
-    app.extensions["service"] = SimpleNamespace(telemetry=NoTelemetry(), probe_paths=frozenset())
+    app.extensions["service"] = SimpleNamespace(
+        telemetry=NoTelemetry(),
+        probe_paths=frozenset(),
+        model_name="none",
+        model=SimpleNamespace(version="0"),
+    )
 
     @app.post("/predict")
     def predict():

@@ -30,6 +30,7 @@ def walkthrough(clone):
     assert (first[0], second[0]) == PREPARED
 
     port = free_port()
+    moto_port = free_port()
     # Wait until ten responses in turn have the version of the file: no old worker is left.
     expected = "python -c \"import json; print(json.load(open('model.json'))['sha256'][:12])\""
     request = f"curl --silent --include localhost:{port}/readyz"
@@ -40,7 +41,8 @@ def walkthrough(clone):
     )
     commands = []
     for command, _ in documented:
-        commands.append(command.replace("localhost:5000", f"localhost:{port}"))
+        command = command.replace("localhost:5000", f"localhost:{port}")
+        commands.append(command.replace("5050", str(moto_port)))
 
     environ = environment(
         clone,
@@ -49,7 +51,9 @@ def walkthrough(clone):
         HOME=str(clone.parent),
         DVC_GLOBAL_CONFIG_DIR=str(clone.parent),
     )
-    outputs = run_commands(commands, clone, environ, {"gunicorn": wait, "kill -HUP": wait})
+    wait_for_moto = f"until curl --silent localhost:{moto_port}; do sleep 0.1; done"
+    waits = {"gunicorn": wait, "kill -HUP": wait, "moto_server": wait_for_moto}
+    outputs = run_commands(commands, clone, environ, waits)
     return list(zip(documented, outputs, strict=True))
 
 

@@ -119,5 +119,12 @@ def checked(environ, start_response):
     return validator(app)(environ, start_response)
 
 
-app.extensions = {"service": SimpleNamespace(telemetry=Telemetry(), probe_paths=frozenset())}
+app.extensions = {
+    "service": SimpleNamespace(
+        telemetry=Telemetry(),
+        probe_paths=frozenset(),
+        model_name="none",
+        model=SimpleNamespace(version="0"),
+    )
+}
 checked.extensions = app.extensions
