@@ -148,6 +148,8 @@ lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
 	$(LOCK_SERVING) --output-file requirements/registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements/registry.txt
 	$(LOCK_SERVING) --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
+	$(LOCK_SERVING) --output-file requirements/batch-dev.txt --group batch --group dev --group batch-dev \
+		--constraints requirements/batch.txt --constraints requirements/dev.txt
 	$(LOCK_SERVING) --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 
 .PHONY: image
@@ -267,7 +269,7 @@ need-wrk:
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-batch/dev: requirements/dev.txt .venv-batch/batch
+.venv-batch/dev: requirements/batch-dev.txt .venv-batch/batch
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 try:
+    import msgspec
     from threadpoolctl import threadpool_limits
 
     from serving.batch.csv_format import ReadOptions
-    from serving.batch.files import Cluster, score_files
+    from serving.batch.files import score_files
+    from serving.batch.parts import Cluster
     from serving.batch.report import print_report
     from serving.batch.scoring import Scorer
     from serving.batch.stats import BatchError
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace, settings: Settings) -> None:
         streams.run_stream(options, settings, model)
         return
     started_at = time.monotonic()
-    scorer = Scorer(model, options.on_error, options.proba, options.keep, reading_options(options))
+    scorer = Scorer(model, options.on_error, options.proba, options.keep, options.reading)
     with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
         if options.output == "-":
             total = score_stream(scorer, options.format or "ndjson")
@@ -147,6 +149,8 @@ def parse_options(settings: Settings) -> argparse.Namespace:
     options = parser.parse_args()
     take_paths(parser, options)
     check_options(parser, options)
+    options.renames = dict(options.renames)
+    options.reading = msgspec.convert(options, ReadOptions, from_attributes=True)
     return options
 
 
@@ -155,6 +159,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("reading")
     group.add_argument(
         "--rename",
+        dest="renames",
         action="append",
         default=[],
         type=parse_rename,
@@ -170,7 +175,8 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--no-header",
-        action="store_true",
+        dest="has_header",
+        action="store_false",
         help="the first line of CSV has values, in the order of the model's features",
     )
 
@@ -227,17 +233,6 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--format is for -, not for files")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
-
-
-def reading_options(options: argparse.Namespace) -> ReadOptions:
-    """Return how inputs are read."""
-    return ReadOptions(
-        delimiter=options.delimiter,
-        decimal=options.decimal,
-        encoding=options.encoding,
-        has_header=not options.no_header,
-        renames=dict(options.rename),
-    )
 
 
 def parse_cluster(options: argparse.Namespace) -> Cluster | None:
