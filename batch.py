@@ -23,7 +23,6 @@ try:
     from serving.batch.report import print_report
     from serving.batch.scoring import Scorer
     from serving.batch.stats import BatchError
-    from serving.batch.stream import score_stream
     from serving.streams import command as streams
 except ModuleNotFoundError as error:
     sys.exit(f"batch.py needs {error.name}: run `make install-batch`, then .venv-batch/bin/python")
@@ -74,6 +73,9 @@ def run(options: argparse.Namespace, settings: Settings) -> None:
     scorer = Scorer(model, options.on_error, options.proba, options.keep, options.reading)
     with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
         if options.output == "-":
+            # Imported here: decoders of requests import Flask, for which no file need wait.
+            from serving.batch.stream import score_stream
+
             total = score_stream(scorer, options.format or "ndjson")
             print_report(scorer, total, time.monotonic() - started_at, sys.stderr)
             return

@@ -112,7 +112,7 @@ def find_last_line_end(text: bytes) -> int:
 
 
 def iter_blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield the lines in `chunks` in blocks of at least `size` bytes, apart from the last one.
+    """Yield the lines in `chunks`, of `size` bytes, in blocks of about as many.
 
     Each block starts with the line end before its first line. Raises BatchError for a line that is
     too long.
@@ -120,7 +120,7 @@ def iter_blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     buffer = b""
     for chunk in chunks:
         buffer += chunk
-        if len(buffer) < size:
+        if len(buffer) < size // 2:
             continue
         end = find_last_line_end(buffer)
         if end:

@@ -1,11 +1,11 @@
 """Data sets of many files: partitioned directories, patterns, and Parquet as others write it."""
 
 import csv
-from collections import Counter
 from urllib.parse import quote
 
 import duckdb
 import msgspec
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
@@ -52,7 +52,7 @@ def write_hive(writer, directory):
 def test_partitions_are_columns(tmp_path, writer):
     """Columns in the names of folders are read, missing values too, and the layout is kept."""
     path, frame = write_hive(writer, tmp_path / "in")
-    printed = run_batch(tmp_path / "in", tmp_path / "out", "--model", path)
+    printed = run_batch(tmp_path / "in", tmp_path / "out", "--model", path, "--proba")
     assert printed.startswith("344 rows in ") and "bad rows  0" in printed
 
     def layout(root):
@@ -61,16 +61,18 @@ def test_partitions_are_columns(tmp_path, writer):
         return sorted(str(path.relative_to(root)) for path in files)
 
     assert layout(tmp_path / "out") == layout(tmp_path / "in")
-    predictions = []
+    probabilities = []
     for name in layout(tmp_path / "out"):
         output = tmp_path / "out" / name
         if name.endswith(".csv"):
             with output.open(newline="") as file:
-                predictions += [row["prediction"] for row in csv.DictReader(file)]
+                probabilities += [row["probability_Adelie"] for row in csv.DictReader(file)]
         else:
-            predictions += pq.ParquetFile(output).read().column("prediction").to_pylist()
+            table = pq.ParquetFile(output).read()
+            probabilities += table.column("probability_Adelie").to_pylist()
     model = load_model(path)
-    assert Counter(predictions) == Counter(model.estimator.predict(frame[model.features]).tolist())
+    expected = model.estimator.predict_proba(frame[model.features])[:, 0]
+    np.testing.assert_allclose(sorted(map(float, probabilities)), sorted(expected))
 
 
 def test_bad_folder_name_is_one_line(tmp_path):

@@ -86,8 +86,8 @@ def test_csv_stream_shows_its_delimiter():
 def test_csv_in_place_of_json_is_explained():
     """CSV into a stream of JSON lines is an error that names the option."""
     error = batch_error("-", "-", input=f"{HEADER}\n{GOOD_LINE}\n")
-    assert error.startswith("stdin: row 1 (line 1): JSON is malformed")
-    assert error.endswith("; for CSV use --format csv")
+    reason = "JSON is malformed: invalid character (byte 0)"
+    assert error == f"stdin: row 1 (line 1): {reason}; for CSV use --format csv"
 
 
 BAD_LINES = [

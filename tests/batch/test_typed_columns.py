@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -167,6 +168,23 @@ def test_several_outputs_are_several_columns(tmp_path):
     line = msgspec.json.encode(dict(zip(model.features, row, strict=True))).decode()
     out = run_batch("-", "-", "--model", path, input=line)
     assert msgspec.json.decode(out)["prediction"] == pytest.approx(expected)
+
+
+def test_labels_of_several_outputs_are_quoted(tmp_path):
+    """Predictions that are texts are fields of CSV, in quotation marks where they need them."""
+    rows = np.arange(40.0).reshape(-1, 1)
+    labels = np.array([["x, 1", 'say "y"'], ["z", "plain"]] * 20, dtype=object)
+    path = tmp_path / "model.pkl"
+    dataset = Dataset(rows, labels, feature_names=["n"])
+    write_model(path, train_model("labels", dataset, lambda: KNeighborsClassifier(1)))
+    (tmp_path / "in.csv").write_text("n\n0\n1\nx\n")
+    words = [tmp_path / "in.csv", tmp_path / "out.csv", "--model", path, "--on-error", "null"]
+    run_batch(*words)
+    assert read_csv_rows(tmp_path / "out.csv")[1:] == [
+        ["0", "x, 1", 'say "y"'],
+        ["1", "z", "plain"],
+        ["x", "", ""],
+    ]
 
 
 def test_regressor_reports_drift_of_predictions(tmp_path):
