@@ -34,7 +34,7 @@ class ValueKind(msgspec.Struct, frozen=True):
 
 
 NUMBER_TYPES = (types.is_integer, types.is_floating, types.is_decimal)
-STRING_TYPES = (types.is_string, types.is_large_string, types.is_string_view)  # polars' are views
+STRING_TYPES = (types.is_string, types.is_large_string, types.is_string_view)
 STRING = ValueKind(pa.string(), STRING_TYPES, "a string", "strings")
 KINDS = {
     "number": ValueKind(pa.float64(), NUMBER_TYPES, "a number", "numbers"),

@@ -90,6 +90,24 @@ def test_csv_in_place_of_json_is_explained():
     assert error == f"stdin: row 1 (line 1): {reason}; for CSV use --format csv"
 
 
+def test_stream_takes_bodies_of_requests():
+    """A line may be the body of /predict with one row, by name or in order, with its outputs."""
+    values = f"[{GOOD_LINE}]"
+    lines = [
+        f'{{"features":{values}}}',
+        f'{{ "features": [{values}], "outputs": ["label"] }}',
+        f'{{"outputs":["probability"],"features":{json_line()}}}',
+    ]
+    stream = Stream()
+    stream.write("\n".join([*lines, f'{{"features":[{values},{values}]}}']))
+    out, err, status = stream.end()
+    assert out == "".join(f'{line[:-1]},"prediction":0,"label":"setosa"}}\n' for line in lines)
+    assert (err, status) == (
+        "stdin: row 4 (line 4): Expected one row, got 2 - at `$.features`\n",
+        1,
+    )
+
+
 BAD_LINES = [
     ("nope", "JSON is malformed: invalid character (byte 4)"),
     ("[5.1, 3.5, 1.4, 0.2]", "Expected `object`, got `array`"),

@@ -92,6 +92,14 @@ def test_fields_are_read_as_in_a_request(tmp_path, model, index):
     assert predict(tmp_path, model, good) == [value for value in expected if value is not None]
 
 
+def test_words_for_missing_values_may_be_categories(tmp_path, model):
+    """None and NA are missing values, unless they are categories of the feature."""
+    index = list(FRAME.columns).index("grade")
+    rows = [[*ROW[:index], grade, ROW[-1], 0] for grade in ("None", "NA", "n/a", "")]
+    none, na, *missing = predict(tmp_path, model, rows)
+    assert none != na and missing[0] == missing[1] and missing[0] not in (none, na)
+
+
 def predict(directory, model, rows):
     (directory / "in.csv").write_text(csv_text(rows), newline="")
     words = [directory / "in.csv", directory / "out.csv", "--model", model, "--on-error", "null"]
