@@ -19,7 +19,9 @@ from serving.batch.stats import BatchStats
 from serving.batch.tables import ArrowScorer
 from serving.batch.writer import Writer
 
-ROWS_PER_BATCH = 1 << 17  # of Parquet that a thread scores at a time, and of a row group written
+# Of Parquet, what a thread scores at a time, and what a row group has that is written.
+MAX_BATCH_ROWS = 1 << 17
+BATCH_BYTES = 32 << 20
 
 SizedStats = tuple[int, BatchStats]  # bytes of a file that were read for a block, and its counts
 Results = Generator[SizedStats, None, None]  # closing it closes the files of the part
@@ -114,7 +116,10 @@ def open_parquet(part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStac
     block_scorer = ArrowScorer(scorer, file.schema_arrow, file.metadata, partition_values(path))
     row_groups = list(range(file.num_row_groups))[part.start : part.stop]
     batches = file.iter_batches(
-        ROWS_PER_BATCH, row_groups, block_scorer.parsed_columns, use_threads=n_threads > 1
+        count_batch_rows(file.metadata),
+        row_groups,
+        block_scorer.parsed_columns,
+        use_threads=n_threads > 1,
     )
     bytes_per_row = fs.size(path) / max(file.metadata.num_rows, 1)
     blocks = (
@@ -124,6 +129,13 @@ def open_parquet(part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStac
     if not part.start:
         stats = BatchStats(notes=tuple(block_scorer.columns.notes))
     return block_scorer, blocks, stats
+
+
+def count_batch_rows(metadata: Any) -> int:
+    """Return how many rows of a Parquet file are scored at a time: fewer if it is wide."""
+    n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    n_rows: int = metadata.num_rows * BATCH_BYTES // max(n_bytes, 1)
+    return min(max(n_rows, 1), MAX_BATCH_ROWS)
 
 
 def run_pipeline(
