@@ -124,6 +124,9 @@ bench-batch: .venv-bench/bench ## Measure batch.py against pandas and on a clust
 	for rows in 5000000 50000000; do for format in csv parquet; do \
 		.venv-bench/bin/python bench/batch.py --rows $$rows --format $$format --rounds $$((rows < 10000000 ? 5 : 1)) || exit 1; \
 	done; done
+	for shape in wide strings; do for format in csv parquet; do \
+		.venv-bench/bin/python bench/batch.py --shape $$shape --rows 500000 --format $$format || exit 1; \
+	done; done
 	.venv-bench/bin/python bench/batch.py --rows 50000000 --format parquet --cluster --rounds 2
 	.venv-bench/bin/python bench/batch.py --http
 
