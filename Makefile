@@ -124,6 +124,9 @@ bench-batch: .venv-bench/bench ## Measure batch.py against pandas and on a clust
 	for rows in 5000000 50000000; do for format in csv parquet; do \
 		.venv-bench/bin/python bench/batch.py --rows $$rows --format $$format --rounds $$((rows < 10000000 ? 5 : 1)) || exit 1; \
 	done; done
+	for shape in wide strings; do for format in csv parquet; do \
+		.venv-bench/bin/python bench/batch.py --shape $$shape --rows 500000 --format $$format || exit 1; \
+	done; done
 	.venv-bench/bin/python bench/batch.py --rows 50000000 --format parquet --cluster --rounds 2
 	.venv-bench/bin/python bench/batch.py --http
 
@@ -148,6 +151,8 @@ lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
 	$(LOCK_SERVING) --output-file requirements/registry-dev.txt --group registry --group registry-dev \
 		--constraints requirements/registry.txt
 	$(LOCK_SERVING) --output-file requirements/batch.txt --group batch --constraints requirements/dev.txt
+	$(LOCK_SERVING) --output-file requirements/batch-dev.txt --group batch --group dev --group batch-dev \
+		--constraints requirements/batch.txt --constraints requirements/dev.txt
 	$(LOCK_SERVING) --output-file requirements/bench.txt --group batch --group bench --constraints requirements/batch.txt
 
 .PHONY: image
@@ -267,7 +272,7 @@ need-wrk:
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-.venv-batch/dev: requirements/dev.txt .venv-batch/batch
+.venv-batch/dev: requirements/batch-dev.txt .venv-batch/batch
 	.venv-batch/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 

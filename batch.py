@@ -17,12 +17,12 @@ try:
     from threadpoolctl import threadpool_limits
 
     from serving.batch.csv_format import ReadOptions
-    from serving.batch.files import Cluster, score_files
+    from serving.batch.files import score_files
+    from serving.batch.parts import Cluster
     from serving.batch.report import print_report
     from serving.batch.scoring import Scorer
     from serving.batch.stats import BatchError
-    from serving.batch.stream import score_stream
-    from serving.streams import command as streams
+    from serving.streams.urls import is_stream_url
 except ModuleNotFoundError as error:
     sys.exit(f"batch.py needs {error.name}: run `make install-batch`, then .venv-batch/bin/python")
 
@@ -65,13 +65,17 @@ def run(options: argparse.Namespace, settings: Settings) -> None:
     model = load_model(
         options.model, settings.model_sha256, use_plan=settings.prediction_plan == "on"
     )
-    if streams.names_stream(options):
-        streams.run_stream(options, settings, model)
+    if names_broker(options):
+        from serving.streams.command import run_stream
+
+        run_stream(options, settings, model)
         return
     started_at = time.monotonic()
     scorer = Scorer(model, options.on_error, options.proba, options.keep, reading_options(options))
     with threadpool_limits(1):  # blocks are scored in parallel, not parts of one product
         if options.output == "-":
+            from serving.batch.stream import score_stream
+
             total = score_stream(scorer, options.format or "ndjson")
             print_report(scorer, total, time.monotonic() - started_at, sys.stderr)
             return
@@ -215,8 +219,10 @@ def take_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 if options exclude each other."""
-    if streams.names_stream(options):
-        streams.check_options(parser, options)
+    if names_broker(options):
+        from serving.streams.command import check_options as check_stream_options
+
+        check_stream_options(parser, options)
         return
     is_stream = "-" in options.inputs
     if is_stream != (options.output == "-") or (is_stream and len(options.inputs) > 1):
@@ -227,6 +233,14 @@ def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) 
         parser.error("--format is for -, not for files")
     if options.part_bytes < 1:
         parser.error("--part-bytes: expected a number above 0")
+
+
+def names_broker(options: argparse.Namespace) -> bool:
+    """Return whether an input or the output is a stream of a broker.
+
+    What serves streams is imported for them alone: it imports Flask, for which no file need wait.
+    """
+    return any(map(is_stream_url, [*options.inputs, options.output]))
 
 
 def reading_options(options: argparse.Namespace) -> ReadOptions:

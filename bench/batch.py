@@ -1,7 +1,8 @@
 """Time and memory of batch.py, of pandas, and of pyarrow with one matrix product.
 
 Each runs as a process of its own. `make bench-batch` runs all comparisons and needs 20 GB of disk.
-The data are rows drawn from Iris with a little noise.
+The data are rows drawn from Iris with a little noise. Files are narrow (the features and an id),
+wide (200 columns) or full of strings (ten columns of texts, of which some repeat).
 """
 
 import argparse
@@ -53,16 +54,30 @@ print(len(data) / (time.perf_counter() - started_at), "a second")
 """
 
 
-def write(path, rows):
-    """Write rows to a CSV or Parquet file, a million at a time."""
+def more_columns(shape, rng, n_rows):
+    """Return the columns beside the features and the id."""
+    if shape == "wide":
+        return {f"x{i}": rng.normal(size=n_rows).round(3) for i in range(195)}
+    if shape == "strings":
+        words = np.array(["Torgersen", "a longer text, with a comma", "Größe", 'a "quoted" one'])
+        repeated = {f"word{i}": words[rng.integers(len(words), size=n_rows)] for i in range(5)}
+        numbers = rng.integers(10**9, size=(5, n_rows)).astype(str)
+        return repeated | {f"key{i}": np.char.add("key-", numbers[i]) for i in range(5)}
+    return {}
+
+
+def write(path, rows, shape):
+    """Write rows to a CSV or Parquet file, at most a million at a time."""
     iris = load_iris().data
     rng = np.random.default_rng(0)
     writer = None
-    for start in range(0, rows, 1_000_000):
-        values = iris[rng.integers(150, size=1_000_000)]
-        values = values + rng.normal(0, 0.05, size=(1_000_000, 4))
+    n_rows = min(rows, 1_000_000 if shape == "narrow" else 100_000)
+    for start in range(0, rows, n_rows):
+        values = iris[rng.integers(150, size=n_rows)]
+        values = values + rng.normal(0, 0.05, size=(n_rows, 4))
         columns = dict(zip(NAMES, np.abs(values.round(2)).T, strict=True))
-        table = pa.table({"id": np.arange(start, start + 1_000_000)} | columns)
+        columns |= more_columns(shape, rng, n_rows)
+        table = pa.table({"id": np.arange(start, start + n_rows)} | columns)
         if writer is None:
             writer = (pq.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter)(
                 path, table.schema
@@ -87,6 +102,9 @@ def run(program, source, target):
 def compare(source, target, rounds, others):
     """Print the time and memory of each program relative to batch.py, as medians of the rounds."""
     programs = {"ours": [ROOT / "batch.py"], "pandas": ["-c", PANDAS], "limit": ["-c", LIMIT]}
+    for name in others:
+        if name not in programs:
+            programs[name] = [Path(name).resolve() / "batch.py"]
     results = {name: [] for name in ("ours", *others)}
     for _ in range(rounds):
         for name in results:
@@ -158,8 +176,14 @@ def cluster(source, target, rounds):
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rows", type=int, default=5_000_000)
 parser.add_argument("--format", choices=("csv", "parquet"), default="csv")
+parser.add_argument("--shape", choices=("narrow", "wide", "strings"), default="narrow")
 parser.add_argument("--rounds", type=int, default=3)
-parser.add_argument("--against", nargs="*", default=["pandas", "limit"])
+parser.add_argument(
+    "--against",
+    nargs="*",
+    default=["pandas", "limit"],
+    help="pandas, limit, or the path of another checkout",
+)
 parser.add_argument("--cluster", action="store_true")
 parser.add_argument("--http", action="store_true")
 options = parser.parse_args()
@@ -167,10 +191,10 @@ with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
     source = Path(directory, f"in.{options.format}")
     target = Path(directory, f"out.{options.format}")
     # In a process of its own, because the peak of a new process includes the memory of its parent.
-    writer = multiprocessing.Process(target=write, args=(source, options.rows))
+    writer = multiprocessing.Process(target=write, args=(source, options.rows, options.shape))
     writer.start()
     writer.join()
-    print(f"{options.rows} rows of {options.format}")
+    print(f"{options.rows} rows of {options.format}, {options.shape}")
     if options.cluster:
         cluster(source, Path(directory, "out"), options.rounds)
     elif options.http:

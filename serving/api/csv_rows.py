@@ -48,7 +48,9 @@ def decode_csv(decoder: RowDecoder, body: bytes, header: str | None = None) -> t
         for record in records:
             decoder.check_width(record, f"$[{len(rows)}]", len(columns))
             rows.append(list(map(parse_csv_field, record, features)))
-    return decoder.table_to_array(rows, order, len(columns), "$", strict=False), has_header
+    # Text is refused where a number is expected, but the message for nan and inf is about numbers.
+    strict = not decoder.is_plain_numbers
+    return decoder.table_to_array(rows, order, len(columns), "$", strict=strict), has_header
 
 
 def read_index(field: str) -> str | int:

@@ -41,9 +41,19 @@ def value_type(feature: FeatureInfo) -> Any:
 # What other programs write for numbers and JSON does not allow: .5, 5., +5.1 and 05.1.
 TEXT_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
 
+# What they write for a missing value, and for a boolean, in any case.
+MISSING_VALUES = frozenset({"", "nan", "-nan", "+nan", "na", "n/a", "#n/a", "<na>", "null", "none"})
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
-# What they write for a missing number, in any case.
-MISSING_NUMBERS = frozenset({"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none"})
+
+def missing_values(feature: FeatureInfo) -> frozenset[str]:
+    """Return the fields of CSV, in lower case, that stand for a missing value of `feature`."""
+    if not feature.nullable:
+        return frozenset()
+    if feature.type == "text":  # in which these words may be meant
+        return frozenset({""})
+    categories = {str(category).lower() for category in feature.categories}
+    return MISSING_VALUES - categories
 
 
 def read_number(text: str) -> float | str:
@@ -54,18 +64,18 @@ def read_number(text: str) -> float | str:
     return text
 
 
-def parse_csv_field(text: str, feature: FeatureInfo | None) -> float | str | None:
+def parse_csv_field(text: str, feature: FeatureInfo | None) -> bool | float | str | None:
     """Return the value of a field, which may be text still, or None for a missing value.
 
     `feature` is None for a column that the model does not have.
     """
     if feature is None:
         return text
-    if feature.nullable and text.strip() == "":
+    normalized = text.strip().lower()
+    if normalized in MISSING_VALUES and normalized in missing_values(feature):
         return None
-    if feature.type not in ("number", "integer") and not has_integer_categories(feature):
-        return text
-
-    if feature.nullable and text.strip().lower() in MISSING_NUMBERS:
-        return None
-    return read_number(text)
+    if feature.type == "boolean":
+        return BOOLEANS.get(normalized, text)
+    if feature.type in ("number", "integer") or has_integer_categories(feature):
+        return read_number(text)
+    return text

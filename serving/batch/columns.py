@@ -1,80 +1,87 @@
-"""Columns of an input: which one holds which feature."""
+"""Columns of an input: which one holds which feature, and which are in the output."""
 
-import difflib
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import pyarrow as pa
+
+from serving.batch.csv_values import nullify_missing, read_values
+from serving.batch.features import describe_bad_value, value_kind
+from serving.batch.names import describe_missing, match_features, rename_columns
+from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchError
-
-MAX_LISTED_LENGTH = 300  # characters of the column names in a message
-
-UNIT = re.compile(r"[(\[]([^)\]]*)[)\]]\s*$")  # at the end of a name, in brackets
+from serving.model.card import FeatureInfo
 
 
-def match_features(features: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Return the name of the column of each feature that has one.
+class InputColumns:
+    """The columns of an input, called `names`, and `constants`, which have one value for all rows.
 
-    A name that differs in case, punctuation or a unit that only one of the two has is matched if
-    no other column and no other feature could be meant.
+    `written_names` are those in the file, in which a name may occur twice. `features` has the
+    feature of a column, `kept` are the columns that the output has as well, and `notes` are what
+    was matched. Raises BatchError unless tables with these columns can be scored.
     """
-    matches = {feature: feature for feature in features if feature in names}
-    candidates: dict[str, list[str]] = {}
-    for feature in features:
-        if feature not in matches:
-            others = [name for name in names if name not in matches.values()]
-            candidates[feature] = [name for name in others if is_similar(feature, name)]
 
-    usage = Counter(name for similar in candidates.values() for name in similar)
-    for feature, similar in candidates.items():
-        if len(similar) == 1 and usage[similar[0]] == 1:
-            matches[feature] = similar[0]
-    return matches
+    def __init__(
+        self,
+        scorer: Scorer,
+        names: Sequence[str],
+        constants: Mapping[str, str | None],
+        written_names: Sequence[str] = (),
+    ) -> None:
+        self.constants = {name: constants[name] for name in constants if name not in names}
+        renamed = rename_columns(written_names or names, scorer.reading.renames)
+        available = [*renamed, *self.constants]
+        column_names = [*names, *self.constants]
 
+        matches = match_features(scorer.model.features, available)
+        missing = [name for name in scorer.model.features if name not in matches]
+        missing += [name for name in scorer.keep or [] if name not in column_names]
+        if missing:
+            raise BatchError(describe_missing(missing, available))
 
-def is_similar(feature: str, name: str) -> bool:
-    """Return whether two names differ in case, punctuation or a unit that one of them lacks."""
-    if letters(feature) == letters(name):
-        return bool(letters(name))
-    feature_unit = UNIT.search(feature)
-    unit = UNIT.search(name)
-    if feature_unit and unit:  # another unit is another quantity
-        return False
-    return letters(UNIT.sub("", feature)) == letters(UNIT.sub("", name)) != ""
+        self.features: dict[str, FeatureInfo] = {}
+        self.notes: list[str] = []
+        for feature in scorer.model.signature.features:
+            match = matches[feature.name]
+            if available.count(match) > 1:
+                raise BatchError(f"column {match!r} occurs {available.count(match)} times")
+            name = column_names[available.index(match)]
+            self.features[name] = feature
+            if name != feature.name:
+                self.notes.append(f"column {name!r} for {feature.name!r}")
 
+        self.kept = list(names)
+        if scorer.keeps_partitions:
+            self.kept = column_names
+        if scorer.keep is not None:
+            self.kept = scorer.keep
+        existing = set(scorer.output_columns).intersection(self.kept)
+        if existing:
+            raise BatchError(
+                f"output column {min(existing)!r} already exists; exclude it with --keep"
+            )
 
-def letters(name: str) -> str:
-    """Return the letters and digits of a name, without their case."""
-    return "".join(filter(str.isalnum, name.casefold()))
+    def select(self, table: Any) -> dict[str, Any]:
+        """Return the columns of the output that an input has, by name."""
+        columns = {}
+        for name in self.kept:
+            if name in self.constants:
+                value = pa.scalar(self.constants[name], pa.string())
+                columns[name] = pa.repeat(value, len(table))
+            else:
+                columns[name] = table.column(name)
+        return columns
 
-
-def describe_missing(missing: Sequence[str], names: Sequence[str]) -> str:
-    """Return which columns are missing, each with the name that is nearest to it."""
-    described = []
-    for name in missing:
-        nearest = difflib.get_close_matches(name, names, 1)
-        described.append(repr(name))
-        if nearest:
-            described[-1] += f" (nearest: {nearest[0]!r})"
-    word = "columns" if len(missing) > 1 else "column"
-    found = ", ".join(map(repr, names))[:MAX_LISTED_LENGTH]
-    return f"missing {word} {', '.join(described)}; found {found}"
-
-
-def unique_names(names: Iterable[str]) -> list[str]:
-    """Return the names of columns, with its place in one that is empty or occurred before."""
-    unique: list[str] = []
-    for index, name in enumerate(names):
-        if not name.strip() or name in unique:
-            name = f"{name.strip() or 'column'}_{index + 1}"
-        unique.append(name)
-    return unique
-
-
-def rename_columns(names: Iterable[str], renames: Mapping[str, str]) -> list[str]:
-    """Return the names with the new ones in place of the old. Raises BatchError."""
-    names = list(names)
-    for old in renames:
-        if old not in names:
-            raise BatchError(f"--rename: {describe_missing([old], names)}")
-    return [renames.get(name, name) for name in names]
+    def constant_feature(self, name: str, n_rows: int) -> Any:
+        """Return the column of a feature that the name of a folder has. Raises BatchError."""
+        feature = self.features[name]
+        text = self.constants[name]
+        kind = value_kind(feature)
+        values = pa.array([text], pa.string())
+        if kind.arrow_type == pa.string():
+            return pa.repeat(nullify_missing(values, feature)[0], n_rows)
+        values, [is_bad] = read_values(values, feature)
+        if is_bad.as_py():
+            reason = describe_bad_value(feature.name, kind.one_value, repr(text))
+            raise BatchError(f"the folder's name: {reason}")
+        return pa.repeat(values[0], n_rows)

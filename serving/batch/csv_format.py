@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from serving.batch.columns import match_features
+from serving.batch.names import match_features
 from serving.batch.stats import BatchError
 
 DELIMITERS = ",;\t|"

@@ -2,8 +2,7 @@
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -31,7 +30,7 @@ class CsvSource:
         self.file = file
         start = file.read(BLOCK_BYTES)
         encoding = detect_encoding(start, options)
-        chunks: Iterator[bytes] = chain([start], iter(partial(file.read, BLOCK_BYTES), b""))
+        chunks: Iterator[bytes] = chain([start], read_chunks(file, BLOCK_BYTES))
         if encoding != "utf-8":
             chunks = map(str.encode, codecs.iterdecode(chunks, encoding))
 
@@ -49,7 +48,7 @@ class CsvSource:
             text = b"\n" + text
             self.n_header_lines = 0
             end = 0
-        self.chunks = chain([text[end:]], chunks)
+        self.chunks: Iterator[bytes] = chain([text[end:]], chunks)
         self.format = detect_format(text[:SAMPLE_BYTES], encoding, ends_with_cr, features, options)
 
     @property
@@ -58,11 +57,24 @@ class CsvSource:
         return self.format.has_header and self.format.is_plain
 
     def blocks(self, size: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
-        """Yield blocks of about `size` bytes, of all lines or of those between two line ends."""
-        if not start:
-            return iter_blocks(limit(self.chunks, stop, len(self.first_line)), size)
-        self.file.seek(start)
-        return iter_blocks(limit(iter(partial(self.file.read, size), b""), stop, start), size)
+        """Yield blocks of about `size` bytes, of all lines or of those from `start` to `stop`."""
+        chunks = self.chunks
+        if start:
+            self.file.seek(start)
+            chunks = read_chunks(self.file, size, stop)
+        return iter_blocks(chunks, size)
+
+
+def read_chunks(file: Any, size: int, stop: int | None = None) -> Iterator[bytes]:
+    """Yield what is left of a file, or is left before `stop`."""
+    while True:
+        length = size
+        if stop is not None:
+            length = min(size, stop - file.tell())
+        chunk = file.read(length)
+        if not chunk:
+            return
+        yield chunk
 
 
 def read_first_line(text: bytes, chunks: Iterator[bytes]) -> tuple[bytes, int]:
@@ -77,18 +89,6 @@ def read_first_line(text: bytes, chunks: Iterator[bytes]) -> tuple[bytes, int]:
     if end < 0:
         end = len(text)
     return text, end
-
-
-def limit(chunks: Iterator[bytes], stop: int | None, position: int) -> Iterator[bytes]:
-    """Yield chunks, of which the first is at `position` of a file, up to `stop`."""
-    for chunk in chunks:
-        if stop is not None:
-            chunk = chunk[: stop - position]
-        position += len(chunk)
-        if chunk:
-            yield chunk
-        if stop is not None and position >= stop:
-            return
 
 
 def find_first_line_end(text: bytes) -> int:
@@ -112,15 +112,15 @@ def find_last_line_end(text: bytes) -> int:
 
 
 def iter_blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield the lines in `chunks` in blocks of at least `size` bytes, apart from the last one.
+    """Yield the lines in `chunks`, of `size` bytes, in blocks of about as many.
 
     Each block starts with the line end before its first line. Raises BatchError for a line that is
     too long.
     """
     buffer = b""
-    for piece in divide(chunks, size):
-        buffer += piece
-        if len(buffer) < size:
+    for chunk in chunks:
+        buffer += chunk
+        if len(buffer) < size // 2:
             continue
         end = find_last_line_end(buffer)
         if end:
@@ -130,13 +130,6 @@ def iter_blocks(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
             raise BatchError(f"no line end outside quotation marks within {len(buffer)} bytes")
     if buffer.strip():
         yield buffer
-
-
-def divide(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Yield chunks in pieces of at most `size` bytes."""
-    for chunk in chunks:
-        for start in range(0, len(chunk), size):
-            yield chunk[start : start + size]
 
 
 def split_lines(block: bytes, n_rows: int) -> tuple[Any, NDArray[np.int64]]:
@@ -203,13 +196,13 @@ def join_columns(lines: Any, suffixes: list[Any], delimiter: str, with_lines: bo
     return data.slice(0, end)
 
 
-def select_fields(lines: Any, indices: Sequence[int], delimiter: str) -> list[Any]:
+def select_fields(lines: Any, indices: Sequence[int], delimiter: str) -> dict[int, Any]:
     """Return the fields at `indices` of each line as they were written, quotation marks included.
 
     `lines` start with the line end before them.
     """
     if not indices:
-        return []
+        return {}
     separator = re.escape(delimiter)
     field = f'(?:"(?:[^"]|"")*"[^{separator}\r\n]*|[^"{separator}\r\n][^{separator}\r\n]*|)'
     pattern = "^\n"
@@ -223,4 +216,4 @@ def select_fields(lines: Any, indices: Sequence[int], delimiter: str) -> list[An
     if fields.null_count:
         raise BatchError("a line cannot be divided into its fields")
     as_text = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
-    return [pc.cast(fields.field(f"f{index}"), options=as_text) for index in indices]
+    return {index: pc.cast(fields.field(f"f{index}"), options=as_text) for index in indices}

@@ -8,7 +8,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from fsspec.utils import infer_compression
 
 from serving.batch.csv_lines import CsvSource
 from serving.batch.inputs import is_parquet
-from serving.batch.parts import FilePart, Results, part_filename, score_part
+from serving.batch.parts import Cluster, FilePart, FileResults, Results, part_filename, score_part
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchError, BatchStats
+from serving.batch.writer import Writer
 from serving.model.errors import ModelError
 from serving.model.model import Model
 from serving.model.storage import load_model
@@ -38,13 +39,8 @@ PartFutures = dict[str, tuple[int, Any]]
 
 
 def score_on_cluster(
-    scheduler: str,
-    model_path: Path,
-    names: dict[str, str],
-    staging_url: str,
-    part_bytes: int,
-    scorer: Scorer,
-) -> Iterator[tuple[str, list[str], Results]]:
+    cluster: Cluster, names: dict[str, str], staging_url: str, scorer: Scorer
+) -> FileResults:
     """Score files in parts of about `part_bytes` bytes; yield each with its outputs and results.
 
     `names` are the names of the outputs by path. A part whose worker dies is scored by another one.
@@ -52,15 +48,15 @@ def score_on_cluster(
     """
     # The errors that it logs are raised as well.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
-    plugin = ModelPlugin(model_path)
+    plugin = ModelPlugin(cluster.model_path)
     futures_by_path: dict[str, PartFutures] = {}
 
-    with Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client:
+    with Client(cluster.scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client:
         try:
-            ship_model(client, plugin, scheduler)
+            ship_model(client, plugin, cluster.scheduler)
             for path, name in names.items():
                 futures_by_path[path] = submit_parts(
-                    client, path, f"{staging_url}/{name}", part_bytes, plugin.sha256, scorer
+                    client, path, f"{staging_url}/{name}", cluster.part_bytes, plugin.sha256, scorer
                 )
             for path, futures in futures_by_path.items():
                 results = results_in_order(futures, f"{staging_url}/{names[path]}")
@@ -69,7 +65,8 @@ def score_on_cluster(
             # No worker has the plugin if shipping failed, and the scheduler may be gone.
             if client.status == "running":
                 with suppress(KeyError, OSError, ValueError):
-                    cancel_parts(client, futures_by_path)
+                    for futures in futures_by_path.values():
+                        client.cancel([future for _, future in futures.values()])
                     client.unregister_worker_plugin(plugin.name)
 
 
@@ -118,14 +115,6 @@ def build_caller() -> Callable[[bytes], Any]:
         return function(*arguments)
 
     return call_pickled
-
-
-def cancel_parts(client: Any, futures_by_path: dict[str, PartFutures]) -> None:
-    """Cancel all parts of a job."""
-    futures = []
-    for part_futures in futures_by_path.values():
-        futures += [future for _, future in part_futures.values()]
-    client.cancel(futures)
 
 
 def results_in_order(futures: PartFutures, output_url: str) -> Results:
@@ -197,13 +186,13 @@ def split_csv(
             yield fs.size(name), FilePart(path)
             return
 
-        stop = len(source.first_line)
-        start = 0
-        for block in source.blocks(part_bytes):
-            stop += len(block)
+        header_end = len(source.first_line)
+        start = header_end
+        for block in source.blocks(part_bytes, start):
+            stop = start + len(block)
             yield len(block), FilePart(path, start, stop)
             start = stop
-    if not start:
+    if start == header_end:
         yield 0, FilePart(path)
 
 
@@ -254,8 +243,10 @@ def score_part_on_worker(
     attempt_url = f"{directory}/{uuid.uuid4().hex}-{name}"
     scorer = Scorer(WORKER_MODELS[sha256], **scorer_options)
     total = BatchStats()
-    for _, block_stats in score_part(part, scorer, attempt_url, 1):
-        total.add(block_stats)
+    with closing(Writer(attempt_url)) as writer:
+        for _, block_stats in score_part(part, scorer, writer, 1):
+            total.add(block_stats)
+        writer.finish()
 
     fs, attempt_path = url_to_fs(attempt_url)
     _, output_path = url_to_fs(output_url)

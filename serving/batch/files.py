@@ -2,25 +2,26 @@
 
 import lzma
 import os
+import sys
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 import joblib
 import pyarrow as pa
 from fsspec.core import url_to_fs
+from tqdm import tqdm
 
 from serving.batch.inputs import find_filesystem, is_table_file, list_inputs
-from serving.batch.parts import FilePart, Results, part_filename, score_part
-from serving.batch.report import Progress
+from serving.batch.parts import Cluster, FilePart, FileResults, Results, part_filename, score_part
 from serving.batch.scoring import Scorer
 from serving.batch.staging import staged_output
 from serving.batch.stats import BatchError, BatchStats, OutputError
+from serving.batch.writer import Writer
 
 INPUT_ERRORS = (
     BatchError,
@@ -34,18 +35,6 @@ INPUT_ERRORS = (
 )
 OUTPUT_SUFFIXES = "csv, .tsv (also .gz, .bz2, .xz, .zst) or .parquet"
 
-# Of each input: its path, the names of its outputs, and its blocks.
-FileResults = Iterator[tuple[str, list[str], Results]]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """A Dask cluster: its scheduler, the model file to ship, and the size of a part."""
-
-    scheduler: str
-    model_path: Path
-    part_bytes: int
-
 
 def score_files(
     scorer: Scorer, input_urls: Sequence[str], output_url: str, cluster: Cluster | None
@@ -55,40 +44,53 @@ def score_files(
     Raises BatchError, ModelError and OSError.
     """
     outputs, is_multiple = list_inputs(input_urls)
-    fs, output_path = find_filesystem(output_url)
-    is_directory = is_multiple or cluster is not None or fs.isdir(output_path)
-    directory, name = (output_path.rstrip("/"), "") if is_directory else os.path.split(output_path)
-    if not is_directory:
+    fs, directory = find_filesystem(output_url)
+    directory = directory.rstrip("/")
+    name = ""
+    is_named = is_table_file(directory) or not is_multiple
+    if cluster is None and is_named and not fs.isdir(directory):
+        directory, name = os.path.split(directory)
         if not is_table_file(name) or name.lower().endswith(".zip"):
             raise BatchError(f"{output_url}: expected a name that ends in .{OUTPUT_SUFFIXES}")
         outputs = dict.fromkeys(outputs, name)
-    check_outputs(outputs, directory, output_url)
+        scorer.keeps_partitions = is_multiple
+    check_outputs(outputs, directory, output_url, has_one_output=bool(name))
 
-    progress = Progress(sum(url_to_fs(path)[0].size(path) for path in outputs))
     total = BatchStats()
-    errors_files = []
+    errors_files: dict[str, None] = {}
+    sizes = {path: url_to_fs(path)[0].size(path) for path in outputs}
+    n_read_bytes = 0
+    printed_notes: set[Sequence[str]] = set()
+    output = output_url
     with (
         staged_output(fs, directory, name, stale_patterns(outputs, cluster)) as staged,
-        closing(progress.bar),
+        tqdm(total=sum(sizes.values()), unit="B", unit_scale=True, disable=None) as bar,
     ):
         staging_url, completed = staged
-        for path, names, results in start_jobs(scorer, outputs, staging_url, cluster):
-            with closing(results):
+        try:
+            for path, names, results in start_jobs(scorer, outputs, staging_url, cluster):
                 output = f"{directory}/{outputs[path]}"
-                stats = collect_results(path, output, results, progress, scorer.on_error == "fail")
-            total.add(stats)
-            completed.extend(names)
-            if stats.n_bad:
-                completed.append(errors_name(outputs[path]))
-                errors_files.append(f"{directory}/{completed[-1]}")
-    return total, errors_files
+                with closing(results):
+                    stats = collect_results(path, results, scorer.on_error, bar, printed_notes)
+                total.add(stats)
+                completed.update(dict.fromkeys(names))
+                if stats.n_bad:
+                    errors_files[errors_name(output)] = None
+                    completed[errors_name(outputs[path])] = None
+                n_read_bytes += sizes[path]
+                bar.update(n_read_bytes - bar.n)
+        except OutputError as error:
+            raise BatchError(f"{output}: {error}") from error
+    return total, list(errors_files)
 
 
-def check_outputs(outputs: dict[str, str], directory: str, output_url: str) -> None:
-    """Raise BatchError if two inputs have one output, or an output is its input."""
+def check_outputs(
+    outputs: dict[str, str], directory: str, output_url: str, has_one_output: bool
+) -> None:
+    """Raise BatchError if two inputs have one output of two, or an output is its input."""
     counts = Counter(outputs.values())
     for path, name in outputs.items():
-        if counts[name] > 1:
+        if counts[name] > 1 and not has_one_output:
             raise BatchError(
                 f"{path}: several inputs are named {name}, and {output_url} can hold one"
             )
@@ -113,43 +115,43 @@ def start_jobs(
     scorer: Scorer, names: dict[str, str], staging_url: str, cluster: Cluster | None
 ) -> FileResults:
     """Return the results of each input, from this machine or from a cluster."""
-    if cluster is not None:
-        # Imported here: it takes half a second, which a job without a cluster need not wait.
-        from serving.batch.dask_cluster import score_on_cluster
+    if cluster is None:
+        return score_here(scorer, names, staging_url)
+    # Imported here: it takes half a second, which a job without a cluster need not wait.
+    from serving.batch.dask_cluster import score_on_cluster
 
-        return score_on_cluster(
-            cluster.scheduler, cluster.model_path, names, staging_url, cluster.part_bytes, scorer
-        )
-    return score_here(scorer, names, staging_url)
+    return score_on_cluster(cluster, names, staging_url, scorer)
 
 
 def score_here(scorer: Scorer, names: dict[str, str], staging_url: str) -> FileResults:
     """Score one file after the other on all cores of this machine."""
     n_threads = joblib.cpu_count()  # respects the affinity and the quota of a container
-    for path, name in names.items():
-        results = score_part(FilePart(path), scorer, f"{staging_url}/{name}", n_threads)
-        yield path, [name], results
+    for name, group in groupby(names, key=names.__getitem__):
+        paths = list(group)
+        with closing(Writer(f"{staging_url}/{name}", len(paths) > 1)) as writer:
+            for path in paths:
+                yield path, [name], score_part(FilePart(path), scorer, writer, n_threads)
+            writer.finish()
 
 
 def collect_results(
-    path: str, output: str, results: Results, progress: Progress, fails: bool
+    path: str, results: Results, on_error: str, bar: Any, printed_notes: set[Sequence[str]]
 ) -> BatchStats:
-    """Return the counts of a file once it is scored. Raises BatchError with the file's path."""
-    stats = BatchStats()
+    """Return the counts of a file once it is scored. Raises BatchError with the file's path.
+
+    What was guessed about the file is printed, unless it was in `printed_notes`.
+    """
+    total = BatchStats()
     try:
-        for n_bytes, block_stats in results:
-            stats.add(block_stats)
-            progress.add(path, n_bytes, block_stats)
-            if fails and stats.first_bad_row:
-                raise BatchError(str(stats.first_bad_row))
-    except OutputError as error:
-        raise BatchError(f"{output}: {error}") from error
+        for n_bytes, stats in results:
+            bar.update(n_bytes)
+            if stats.notes and stats.notes not in printed_notes:
+                printed_notes.add(stats.notes)
+                tqdm.write(f"{path}: {', '.join(stats.notes)}", file=sys.stderr)
+            total.add(stats)
+            if on_error == "fail" and total.first_bad_row:
+                raise BatchError(str(total.first_bad_row))
     except INPUT_ERRORS as error:
-        raise BatchError(f"{path}: {describe_input_error(error)}") from error
-    return stats
-
-
-def describe_input_error(error: Any) -> str:
-    """Return what is wrong with an input, without its path."""
-    strerror = getattr(error, "strerror", None)
-    return strerror or str(error) or type(error).__name__
+        message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise BatchError(f"{path}: {message}") from error
+    return total

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec.compression
 import pyarrow as pa
+from fsspec.compression import compr, register_compression
 from fsspec.core import url_to_fs
 from fsspec.utils import infer_compression
 
@@ -102,21 +102,21 @@ def partition_values(path: str) -> dict[str, str | None]:
     return values
 
 
-def open_binary(fs: Any, path: str, mode: str) -> Any:
-    """Open a file, whose compression its name tells. Raises BatchError."""
-    if infer_compression(path) == "zip":
-        with fs.open(path, "rb") as file:
-            members = zipfile.ZipFile(file).namelist()
-        if len(members) != 1:
-            raise BatchError(f"expected one file in the archive, got {len(members)}")
-    return fs.open(path, mode, compression="infer")
+def open_compressed(file: Any, path: str, mode: str) -> Any:
+    """Return what reads or writes a file, whose compression its name tells. Raises BatchError."""
+    compression = infer_compression(path)
+    if compression == "zip":
+        n_members = len(zipfile.ZipFile(file).namelist())
+        if n_members != 1:
+            raise BatchError(f"expected one file in the archive, got {n_members}")
+    return compr[compression](file, mode=mode)
 
 
 def open_zstandard(file: Any, mode: str) -> Any:
-    """Open a file with the codec of pyarrow, so that no other package is needed."""
-    if "r" in mode:
+    """Return what reads or writes a file with the codec of pyarrow: no other package is needed."""
+    if mode == "rb":
         return pa.CompressedInputStream(file, "zstd")
     return pa.CompressedOutputStream(pa.PythonFile(file), "zstd")
 
 
-fsspec.compression.register_compression("zstd", open_zstandard, "zst", force=True)
+register_compression("zstd", open_zstandard, "zst", force=True)

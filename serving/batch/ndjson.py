@@ -1,18 +1,23 @@
 """Scoring of NDJSON: lines with one JSON object each, which are kept as they were written."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from serving.api.values import value_type
+from serving.api.decoders import PredictDecoder
+from serving.api.rows import RowDecoder
 from serving.batch.features import Reasons
 from serving.batch.scoring import ScoredRows, Scorer
 from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.model.arrays import Rows
-from serving.model.card import FeatureInfo, FeatureValue
+from serving.model.card import FeatureValue
+from serving.model.errors import InvalidInput
+
+BODY_START = re.compile(rb'\{\s*"(features|outputs)"\s*:')  # of the body of POST /predict
 
 
 class NdjsonScorer:
@@ -21,12 +26,9 @@ class NdjsonScorer:
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
         self.signature = scorer.model.signature
-        row: Any = row_type(self.signature.features)
-        self.decoder = msgspec.json.Decoder(row)
-        # The body of POST /predict for one row.
-        in_order: Any = tuple[tuple(map(value_type, self.signature.features))]  # type: ignore[misc]
-        body: Any = msgspec.defstruct("Body", [("features", in_order | row)])
-        self.body_decoder = msgspec.json.Decoder(body)
+        row_decoder = RowDecoder(scorer.model)
+        self.decoder: Any = msgspec.json.Decoder(row_decoder.record)
+        self.body_decoder = PredictDecoder(row_decoder)
         # Stands for a row that is bad, and is not predicted.
         self.placeholder = tuple(scorer.reference_features)
 
@@ -67,7 +69,7 @@ class NdjsonScorer:
         for i, line in enumerate(lines):
             try:
                 decoded.append(self._decode_line(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError, BatchError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, BatchError, InvalidInput) as error:
                 reasons[i] = str(error)
                 decoded.append(self.placeholder)
             except RecursionError:
@@ -75,7 +77,7 @@ class NdjsonScorer:
                 decoded.append(self.placeholder)
         return self.signature.to_rows(decoded), reasons
 
-    def _decode_line(self, line: bytes) -> tuple[FeatureValue, ...]:
+    def _decode_line(self, line: bytes) -> Sequence[FeatureValue]:
         values = self._decode_row(line)
         # Only a line in which a name occurs too often can have a duplicate or an existing output.
         repeats_feature = any(line.count(name) > 1 for name in self.quoted_features)
@@ -83,15 +85,16 @@ class NdjsonScorer:
             self._check_keys(line)
         return values
 
-    def _decode_row(self, line: bytes) -> tuple[FeatureValue, ...]:
+    def _decode_row(self, line: bytes) -> Sequence[FeatureValue]:
         try:
             row = self.decoder.decode(line)
         except msgspec.ValidationError:
-            if not line.startswith(b'{"features":'):
+            if not BODY_START.match(line):
                 raise
-            row = self.body_decoder.decode(line).features
-        if isinstance(row, tuple):
-            return row
+            rows, _ = self.body_decoder.decode(line)
+            if len(rows) != 1:
+                raise BatchError(f"Expected one row, got {len(rows)} - at `$.features`") from None
+            return self.signature.to_values(rows)[0]
         values: tuple[FeatureValue, ...] = msgspec.structs.astuple(row)
         return values
 
@@ -138,16 +141,3 @@ class NdjsonScorer:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return msgspec.json.encode(nulls)
         return msgspec.json.encode(members | nulls)
-
-
-def row_type(features: Sequence[FeatureInfo]) -> Any:
-    """Return the struct of a row: its fields have the types that a request has as well."""
-    fields: list[Any] = []
-    names = {}
-    for index, feature in enumerate(features):
-        names[f"f{index}"] = feature.name
-        field: tuple[Any, ...] = (f"f{index}", value_type(feature))
-        if feature.nullable:
-            field += (None,)
-        fields.append(field)
-    return msgspec.defstruct("Row", fields, rename=names, kw_only=True)

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,16 +13,33 @@ import pyarrow.parquet as pq
 
 from serving.batch.csv_blocks import CsvScorer
 from serving.batch.csv_lines import BLOCK_BYTES, CsvSource
-from serving.batch.inputs import find_filesystem, is_parquet, open_binary, partition_values
+from serving.batch.inputs import find_filesystem, is_parquet, open_compressed, partition_values
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchStats
 from serving.batch.tables import ArrowScorer
-from serving.batch.writer import BlockScorer, Writer
+from serving.batch.writer import Writer
 
-ROWS_PER_BATCH = 1 << 17  # of Parquet that a thread scores at a time, and of a row group written
+# Of Parquet, what a thread scores at a time, and what a row group has that is written.
+MAX_BATCH_ROWS = 1 << 17
+BATCH_BYTES = 32 << 20
 
-SizedStats = tuple[int, BatchStats]  # bytes of a block, and its counts
+SizedStats = tuple[int, BatchStats]  # bytes of a file that were read for a block, and its counts
 Results = Generator[SizedStats, None, None]  # closing it closes the files of the part
+# Of each input: its path, the names of its outputs, and its blocks.
+FileResults = Iterator[tuple[str, list[str], Results]]
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """A Dask cluster: its scheduler, the model file to ship, and the size of a part."""
+
+    scheduler: str
+    model_path: Path
+    part_bytes: int
+
+
+BlockScorer = CsvScorer | ArrowScorer
+# Its scorer, its blocks with the bytes of each, and the counts of what is before the first block.
+OpenedPart = tuple[BlockScorer, Iterator[tuple[int, Any]], BatchStats]
 
 
 class FilePart(msgspec.Struct, frozen=True):
@@ -38,87 +56,86 @@ def part_filename(name: str, index: str, count: str) -> str:
     return f"{stem}-{index}-of-{count}{dot}{suffix}"
 
 
-class OpenPart(msgspec.Struct):
-    """A part that is being read: its scorer, its blocks with their sizes, a block without rows."""
+def score_part(part: FilePart, scorer: Scorer, writer: Writer, n_threads: int) -> Results:
+    """Score a part and write it; yield the size and counts of each block.
 
-    block_scorer: Any
-    blocks: Iterator[tuple[int, Any]]
-    empty_block: Any
-    header_stats: BatchStats
-
-
-def score_part(part: FilePart, scorer: Scorer, output_url: str, n_threads: int) -> Results:
-    """Score a part to a file with its bad rows beside it; yield the size and counts of each block.
-
-    Reading, scoring and writing overlap if there are several threads. The first bad row ends the
-    part if `on_error` is fail. Raises BatchError, OSError and ArrowException.
+    Reading, scoring and writing overlap. The first bad row ends the part if `on_error` is fail.
+    Raises BatchError, OSError and ArrowException.
     """
     with ExitStack() as stack:
-        opened = open_part(part, scorer, is_parquet(output_url), n_threads, stack)
-        stats = opened.header_stats
+        if is_parquet(part.path):
+            opened = open_parquet(part, scorer, n_threads, stack)
+        else:
+            opened = open_csv(part, scorer, is_parquet(writer.path), stack)
+        block_scorer, blocks, stats = opened
         yield 0, stats
-        writer = Writer(output_url, opened.block_scorer)
-        stack.callback(writer.close)
+        writer.start_input(part.path, block_scorer)
 
         def write_block(size: int, payload: Any, block_stats: BatchStats) -> SizedStats:
             writer.write(payload, block_stats, stats)
             stats.add(block_stats)
             return size, block_stats
 
-        for size, block_stats in run_pipeline(
-            opened.block_scorer, write_block, opened.blocks, n_threads
-        ):
+        for size, block_stats in run_pipeline(block_scorer, write_block, blocks, n_threads):
             yield size, block_stats
             if block_stats.first_bad_row and scorer.on_error == "fail":
                 return
 
         if not stats.rows:
-            write_block(0, *opened.block_scorer(opened.empty_block))
-        writer.finish()
+            write_block(0, *block_scorer(block_scorer.empty_block))
+        writer.finish_input()
 
 
-def open_part(
-    part: FilePart, scorer: Scorer, as_table: bool, n_threads: int, stack: ExitStack
-) -> OpenPart:
-    """Open a part; `stack` closes it. Raises BatchError if its columns cannot be scored."""
+def open_csv(part: FilePart, scorer: Scorer, as_table: bool, stack: ExitStack) -> OpenedPart:
+    """Open CSV until `stack` closes it. Raises BatchError if its columns cannot be scored."""
     fs, path = find_filesystem(part.path)
-    if is_parquet(path):
-        return open_parquet_part(fs, path, part, scorer, n_threads, stack)
-
-    file = stack.enter_context(open_binary(fs, path, "rb"))
+    raw_file = stack.enter_context(fs.open(path, "rb"))
+    file = stack.enter_context(open_compressed(raw_file, path, "rb"))
     source = CsvSource(file, scorer.reading, scorer.model.features)
-    blocks = source.blocks(BLOCK_BYTES, part.start, part.stop)
     block_scorer = CsvScorer(
         scorer, source.format, source.first_line, as_table, partition_values(path)
     )
 
-    header_stats = BatchStats()
-    if not part.start:
-        header_stats.notes = block_scorer.notes
-        header_stats.lines = source.n_header_lines
-    sized_blocks = ((len(block), block) for block in blocks)
-    return OpenPart(block_scorer, sized_blocks, b"", header_stats)
+    def sized_blocks() -> Iterator[tuple[int, bytes]]:
+        position = 0
+        for block in source.blocks(BLOCK_BYTES, part.start, part.stop):
+            yield raw_file.tell() - position, block
+            position = raw_file.tell()
+
+    stats = BatchStats()
+    if part.start <= len(source.first_line):  # the first part of the file
+        stats = BatchStats(lines=source.n_header_lines, notes=block_scorer.notes)
+    return block_scorer, sized_blocks(), stats
 
 
-def open_parquet_part(
-    fs: Any, path: str, part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStack
-) -> OpenPart:
-    """Open row groups of a Parquet file."""
+def open_parquet(part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStack) -> OpenedPart:
+    """Open row groups of a Parquet file as `open_csv` opens CSV."""
+    fs, path = find_filesystem(part.path)
     # With a buffer to read ahead, all that was read would stay in memory until the end.
     file = stack.enter_context(pq.ParquetFile(path, filesystem=fs, pre_buffer=False))
     block_scorer = ArrowScorer(scorer, file.schema_arrow, file.metadata, partition_values(path))
     row_groups = list(range(file.num_row_groups))[part.start : part.stop]
     batches = file.iter_batches(
-        ROWS_PER_BATCH, row_groups, block_scorer.columns, use_threads=n_threads > 1
+        count_batch_rows(file.metadata),
+        row_groups,
+        block_scorer.parsed_columns,
+        use_threads=n_threads > 1,
     )
     bytes_per_row = fs.size(path) / max(file.metadata.num_rows, 1)
     blocks = (
         (int(bytes_per_row * batch.num_rows), pa.Table.from_batches([batch])) for batch in batches
     )
-    header_stats = BatchStats()
+    stats = BatchStats()
     if not part.start:
-        header_stats.notes = tuple(block_scorer.notes)
-    return OpenPart(block_scorer, blocks, file.schema_arrow.empty_table(), header_stats)
+        stats = BatchStats(notes=tuple(block_scorer.columns.notes))
+    return block_scorer, blocks, stats
+
+
+def count_batch_rows(metadata: Any) -> int:
+    """Return how many rows of a Parquet file are scored at a time: fewer if it is wide."""
+    n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    n_rows: int = metadata.num_rows * BATCH_BYTES // max(n_bytes, 1)
+    return min(max(n_rows, 1), MAX_BATCH_ROWS)
 
 
 def run_pipeline(
@@ -128,10 +145,6 @@ def run_pipeline(
     n_threads: int,
 ) -> Iterator[SizedStats]:
     """Score blocks in `n_threads` threads, write them in order, and yield what was written."""
-    if n_threads == 1:
-        for size, block in blocks:
-            yield write_block(size, *block_scorer(block))
-        return
 
     def write_when_scored(size: int, scored: Future[Any]) -> SizedStats:
         return write_block(size, *scored.result())

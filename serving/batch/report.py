@@ -1,12 +1,9 @@
-"""What a job prints: its progress, and a report at its end."""
+"""What a job prints at its end."""
 
-import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchStats
@@ -14,44 +11,6 @@ from serving.model.arrays import Floats
 from serving.monitoring.drift_report import describe_drift
 from serving.monitoring.prediction_bins import ClassBins
 from serving.monitoring.prediction_counters import PredictionCounts
-
-PROGRESS_INTERVAL_SECONDS = 30  # between two lines of progress if stderr is no terminal
-
-
-class Progress:
-    """A progress bar on a terminal, and a line at intervals elsewhere."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self.bar = tqdm(unit=" rows", unit_scale=True, disable=None)
-        self.total_bytes = total_bytes
-        self.completed_bytes = 0
-        self.rows = 0
-        self.started_at = time.monotonic()
-        self.last_reported = self.started_at
-        self.printed_notes: set[Sequence[str]] = set()
-
-    def add(self, path: str, n_bytes: int, stats: BatchStats) -> None:
-        """Add a block of a file; what was guessed about it is printed, unless it was before."""
-        n_rows = stats.rows
-        self.completed_bytes += n_bytes
-        self.rows += n_rows
-        if stats.notes and stats.notes not in self.printed_notes:
-            self.printed_notes.add(stats.notes)
-            tqdm.write(f"{path}: {', '.join(stats.notes)}", file=sys.stderr)
-
-        # Only Parquet states its number of rows, so the total is estimated from the bytes.
-        remaining_factor = max(self.total_bytes / max(self.completed_bytes, 1), 1)
-        self.bar.total = int(self.rows * remaining_factor)
-        self.bar.update(n_rows)
-
-        now = time.monotonic()
-        if self.bar.disable and now - self.last_reported > PROGRESS_INTERVAL_SECONDS:
-            self.last_reported = now
-            elapsed = now - self.started_at
-            line = tqdm.format_meter(
-                self.rows, self.bar.total, elapsed, unit=" rows", unit_scale=True
-            )
-            print(line, file=sys.stderr, flush=True)
 
 
 def print_report(

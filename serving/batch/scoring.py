@@ -1,6 +1,6 @@
 """Scoring of columns: rows in, predictions as Arrow columns out, with a reason for each bad row."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serving.batch.columns import describe_missing, match_features, rename_columns
 from serving.batch.csv_format import CsvFormat, ReadOptions, format_csv_row
 from serving.batch.features import Reasons, build_rows, find_failing_indices
-from serving.batch.stats import BadRow, BatchError, BatchStats
+from serving.batch.stats import BadRow, BatchStats
 from serving.model.arrays import Floats, Rows
 from serving.model.errors import InvalidInput, ModelError
 from serving.model.model import Model
@@ -56,6 +55,7 @@ class Scorer:
         self.proba = proba
         self.keep = keep
         self.reading = reading or ReadOptions()
+        self.keeps_partitions = False  # in the output, beside the columns of a file
 
         self.scope = MonitoringScope(model)
         self.reference_features = model.card.reference[0].features
@@ -87,50 +87,9 @@ class Scorer:
             "reading": self.reading,
         }
 
-    def match_columns(
-        self, written_names: Sequence[str], names: Sequence[str], constants: Iterable[str] = ()
-    ) -> tuple[dict[str, str], list[str]]:
-        """Return the column of each feature, and a line for each that has another name.
-
-        `written_names` are those in the file, of which the columns called `names` are distinct;
-        `constants` are names of columns beside them. Raises BatchError unless a table with these
-        columns can be scored.
-        """
-        renamed = rename_columns(written_names, self.reading.renames)
-        available = [*renamed, *(name for name in constants if name not in renamed)]
-        matches = match_features(self.model.features, available)
-        missing = [name for name in self.model.features if name not in matches]
-        missing += [name for name in self.keep or [] if name not in [*names, *constants]]
-        if missing:
-            raise BatchError(describe_missing(missing, available))
-
-        columns = {}
-        notes = []
-        for feature, name in matches.items():
-            if renamed.count(name) > 1:
-                raise BatchError(f"column {name!r} occurs {renamed.count(name)} times")
-            columns[feature] = name
-            if name in renamed:
-                columns[feature] = names[renamed.index(name)]
-            if columns[feature] != feature:
-                notes.append(f"column {columns[feature]!r} for {feature!r}")
-
-        existing = set(self.output_columns).intersection(self.passthrough_columns(list(names)))
-        if existing:
-            raise BatchError(
-                f"output column {min(existing)!r} already exists; exclude it with --keep"
-            )
-        return columns, notes
-
-    def passthrough_columns(self, names: list[str]) -> list[str]:
-        """Return the columns of the input that the output keeps."""
-        if self.keep is None:
-            return names
-        return self.keep
-
-    def to_rows(self, columns: list[Any], reasons: Reasons) -> Rows:
-        """Return columns, one a feature, as rows; a bad value gets a reason in `reasons`."""
-        return build_rows(self.model.signature, columns, reasons)
+    def score_columns(self, columns: list[Any], reasons: Reasons) -> ScoredRows:
+        """Return the predictions for columns, one a feature, as `score` does for rows."""
+        return self.score(build_rows(self.model.signature, columns, reasons), reasons)
 
     def score(self, rows: Rows, reasons: Reasons) -> ScoredRows:
         """Return the predictions for `rows`, of shape (rows, features).
@@ -146,7 +105,7 @@ class Scorer:
             predictions, probabilities = self._predict(valid_rows)
         except InvalidInput:
             failing = find_failing_indices(
-                lambda span: self._predict(valid_rows[span]), len(valid_rows), (InvalidInput,)
+                lambda span: self._predict(valid_rows[span]), len(valid_rows), InvalidInput
             )
             rejected = np.flatnonzero(valid)[failing].tolist()
             return self.score(rows, reasons | dict.fromkeys(rejected, "the model rejects the row"))
@@ -229,19 +188,6 @@ class Scorer:
         for name in names:
             suffixes.append(to_csv_fields(columns[name], csv_format))
         return suffixes
-
-
-def select_columns(
-    table: Any, names: Sequence[str], constants: Mapping[str, str | None]
-) -> dict[str, Any]:
-    """Return columns of a table, and columns with one value that it has not, by name."""
-    columns = {}
-    for name in names:
-        if name in table.column_names:
-            columns[name] = table.column(name)
-        else:
-            columns[name] = pa.repeat(pa.scalar(constants[name], pa.string()), len(table))
-    return columns
 
 
 def append_predictions(columns: Mapping[str, Any], scored: ScoredRows) -> Any:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from serving.batch.stats import BatchError
 @contextmanager
 def staged_output(
     fs: Any, directory: str, name: str, stale_patterns: list[str]
-) -> Iterator[tuple[str, list[str]]]:
-    """Give a staging directory, and a list for the names of the files that are completed in it.
+) -> Iterator[tuple[str, dict[str, None]]]:
+    """Give a staging directory, and a dict whose keys are the files that are completed in it.
 
     At the end these are moved to `directory`, or nothing is if an error occurs. The staging
     directory is inside `directory`, so that moving is renaming. What killed runs left there is
@@ -27,15 +27,15 @@ def staged_output(
     staging_dir = f"{directory}/.{name or 'all'}.batch"
     is_local = isinstance(fs, LocalFileSystem)
     created = not fs.exists(directory)
-    completed: list[str] = []
+    completed: dict[str, None] = {}
 
     with ExitStack() as stack:
         try:
+            if is_local:
+                remove_leftovers(Path(directory))
             fs.makedirs(staging_dir, exist_ok=True)
             if is_local:
-                remove_leftovers(Path(directory), Path(staging_dir))
-                stack.callback(os.close, lock_directory(staging_dir, directory))
-                empty_directory(Path(staging_dir))
+                stack.callback(os.close, lock_directory(Path(staging_dir)))
         except OSError as error:
             raise BatchError(f"{directory}/{name}: {error.strerror or error}") from error
         try:
@@ -55,38 +55,29 @@ def staged_output(
                     fs.rmdir(directory)
 
 
-def lock_directory(staging_dir: str, directory: str) -> int:
+def lock_directory(staging_dir: Path) -> int:
     """Lock a staging directory until the result is closed. Raises BatchError if it is locked."""
     lock = os.open(staging_dir, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(lock)
-        raise BatchError(f"{directory}: another run is writing there") from error
+        raise BatchError(f"{staging_dir.parent}: another run is writing there") from error
     return lock
 
 
-def remove_leftovers(directory: Path, own_staging_dir: Path) -> None:
-    """Remove the staging directories of runs with other outputs that were killed."""
+def remove_leftovers(directory: Path) -> None:
+    """Remove the staging directories of runs that were killed."""
     for staging_dir in directory.glob(".*.batch"):
-        if staging_dir == own_staging_dir or not staging_dir.is_dir():
-            continue
         with suppress(BatchError, FileNotFoundError):  # that run is at work, or has just ended
-            lock = lock_directory(str(staging_dir), str(directory))
+            lock = lock_directory(staging_dir)
             shutil.rmtree(staging_dir)
             os.close(lock)
 
 
-def empty_directory(directory: Path) -> None:
-    """Remove what is in a directory."""
-    for path in directory.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def remove_stale_files(fs: Any, directory: str, patterns: list[str], completed: list[str]) -> None:
+def remove_stale_files(
+    fs: Any, directory: str, patterns: list[str], completed: Collection[str]
+) -> None:
     """Remove the files in `directory` that match `patterns`, except those that are completed."""
     for pattern in patterns:
         for path in fs.glob(f"{directory}/{pattern}"):

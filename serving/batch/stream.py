@@ -68,7 +68,7 @@ def score_csv_stream(scorer: Scorer) -> BatchStats:
 def open_csv_stream(scorer: Scorer, first_line: bytes) -> CsvScorer:
     """Return the scorer of a stream with this first line. Raises BatchError."""
     csv_format = detect_format(first_line, "utf-8", False, scorer.model.features, scorer.reading)
-    line_scorer = CsvScorer(scorer, csv_format, first_line, as_table=False)
+    line_scorer = CsvScorer(scorer, csv_format, first_line, False, {})
     if line_scorer.notes:
         print(f"stdin: {', '.join(line_scorer.notes)}", file=sys.stderr)
     return line_scorer

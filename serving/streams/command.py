@@ -30,11 +30,6 @@ FILE_OPTIONS = (
 )
 
 
-def names_stream(options: argparse.Namespace) -> bool:
-    """Return whether an input or the output is a stream of a broker."""
-    return any(map(is_stream_url, [*options.inputs, options.output]))
-
-
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with status 2 if the options do not suit a stream."""
     if len(options.inputs) != 1 or not is_stream_url(options.inputs[0]):

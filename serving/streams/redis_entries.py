@@ -1,13 +1,11 @@
 """Entries of a Redis stream: the message in their fields, and the fields of its answer."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from serving.batch.features import column_type, missing_texts, value_kind
-from serving.model.card import FeatureInfo
+from serving.api.values import parse_csv_field
 from serving.model.signature import Signature
 from serving.streams.messages import Answer, Message
 
@@ -62,31 +60,8 @@ class EntryDecoder:
         row = {}
         for name, feature in self._features.items():
             if name in fields:
-                row[feature.name] = parse_text(feature, fields[name].decode())
+                row[feature.name] = parse_csv_field(fields[name].decode(), feature)
         return msgspec.json.encode(row)
-
-
-def parse_text(feature: FeatureInfo, text: str) -> Any:
-    """Return the value that a field of text stands for, or the text if it is none."""
-    if text in missing_texts(feature):
-        return None
-    kind = value_kind(feature)
-    if str(column_type(feature)) == "string":
-        return text
-    if kind == "boolean":
-        return {"true": True, "false": False}.get(text.lower(), text)
-    return parse_number(text)
-
-
-def parse_number(text: str) -> float | str:
-    """Return a finite number, or the text if it is none."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    if not math.isfinite(number) or "_" in text:  # Python's own form of a number
-        return text
-    return number
 
 
 def answer_fields(answer: Answer, model_version: str) -> dict[bytes, bytes]:

@@ -41,11 +41,12 @@ def test_documented_commands_run_in_order(tmp_path):
 
     for (command, printed), output in zip(documented, outputs, strict=True):
         if "batch.py" in command and "- -" not in command and "?stream=" not in command:
-            assert re.match("[13] rows in ", output), command
+            assert re.match("[136] rows in ", output), command
         else:
             assert output == printed, command
 
     created = {
+        "all.csv",
         "excel.csv",
         "excel-scored.csv",
         "flowers",
@@ -55,5 +56,5 @@ def test_documented_commands_run_in_order(tmp_path):
         "scored.csv",
         "scored.parquet",
     }
-    errors = {"scored.csv.errors.ndjson", "scored.parquet.errors.ndjson"}
+    errors = {f"{name}.errors.ndjson" for name in ("all.csv", "scored.csv", "scored.parquet")}
     assert {path.name for path in set(tmp_path.iterdir()) - before} == created | errors

@@ -57,6 +57,17 @@ def test_converts_between_formats(tmp_path, source, target):
     assert "  bad rows  0\n" in printed and list_names(tmp_path) == sorted([source, target])
 
 
+def test_wide_parquet_is_scored_in_smaller_batches(tmp_path):
+    """A table has fewer rows at a time if it is wide, so that memory does not grow with columns."""
+    rng = np.random.default_rng(0)
+    columns = {f"x{i}": rng.normal(size=30_000) for i in range(200)}
+    pq.write_table(iris_table(30_000, **columns), tmp_path / "in.parquet")
+    run_batch(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    metadata = pq.read_metadata(tmp_path / "out.parquet")
+    groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert sum(groups) == 30_000 and max(groups) < 25_000
+
+
 def test_csv_lines_stay_unchanged(tmp_path):
     """A line of CSV stays as it was written."""
     body = f'id,{HEADER},note\n007,5.10,3.5,1.4,0.2,"a ""b"", c"\n8,+6.3,3.30,6e0,2.5,5" pipe\n'

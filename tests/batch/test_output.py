@@ -20,7 +20,7 @@ from batches import (
     list_names,
     run_batch,
 )
-from helpers import ROOT, wait_until
+from helpers import NAMES, ROOT, wait_until
 
 
 def test_file_errors_are_one_line(tmp_path):
@@ -37,26 +37,29 @@ def test_file_errors_are_one_line(tmp_path):
     )
     (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
     (tmp_path / "in.txt").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    source = tmp_path / "in.csv"
+    output = tmp_path / "out.csv"
+    suffixes = "name that ends in .csv, .tsv (also .gz, .bz2, .xz, .zst, .zip) or .parquet"
+    inputs = f"expected a {suffixes}"
+    outputs = inputs.replace(", .zip", "")
+    nothing = f"no file found whose {suffixes.replace('that ', '')}"
+    found = ", ".join(map(repr, NAMES))
+    no_model = "No such file or directory; `python train.py` writes one"
     for words, message in (
-        ((tmp_path / "none.csv", tmp_path / "out.csv"), "none.csv: no such file"),
-        ((tmp_path / "in.txt", tmp_path / "out.csv"), "in.txt: expected a name that ends in .csv"),
-        ((tmp_path / "in.csv", tmp_path / "out.txt"), "out.txt: expected a name that ends in "),
-        ((tmp_path / "in.csv", tmp_path / "in.csv"), "in.csv: OUTPUT is INPUT"),
-        ((f"{tmp_path}/in.csv", tmp_path), "in.csv: OUTPUT is INPUT"),
-        ((f"{tmp_path}/*.none", tmp_path), "*.none: no file found whose name ends in .csv"),
-        ((tmp_path / "in.csv", "/proc/out.csv"), "/proc/out.csv: "),
-        ((tmp_path / "in.csv", "s3://bucket/out.csv"), "s3://bucket/out.csv: Install s3fs"),
-        (("nowhere://in.csv", tmp_path / "out.csv"), "nowhere"),
-        (
-            (tmp_path / "in.csv", tmp_path / "out.csv", "--keep", "id"),
-            "in.csv: missing column 'id'",
-        ),
-        (
-            (tmp_path / "in.csv", tmp_path / "out.csv", "--model", tmp_path / "no.pkl"),
-            "no.pkl: No such file",
-        ),
+        ((tmp_path / "none.csv", output), f"{tmp_path / 'none.csv'}: no such file"),
+        ((tmp_path / "in.txt", output), f"{tmp_path / 'in.txt'}: {inputs}"),
+        ((source, tmp_path / "out.txt"), f"{tmp_path / 'out.txt'}: {outputs}"),
+        ((source, tmp_path / "out.csv.zip"), f"{tmp_path / 'out.csv.zip'}: {outputs}"),
+        ((source, source), f"{source}: OUTPUT is INPUT"),
+        ((source, tmp_path), f"{source}: OUTPUT is INPUT"),
+        ((f"{tmp_path}/*.none", tmp_path), f"{tmp_path}/*.none: {nothing}"),
+        ((source, "/proc/out.csv"), "/proc/out.csv: No such file or directory"),
+        ((source, "s3://bucket/out.csv"), "s3://bucket/out.csv: Install s3fs to access S3"),
+        (("nowhere://in.csv", output), "nowhere://in.csv: Protocol not known: nowhere"),
+        ((source, output, "--keep", "id"), f"{source}: missing column 'id'; found {found}"),
+        ((source, output, "--model", tmp_path / "no.pkl"), f"{tmp_path / 'no.pkl'}: {no_model}"),
     ):
-        assert message in batch_error(*words)
+        assert batch_error(*words) == message
     assert list_names(tmp_path) == ["in.csv", "in.csv.gz", "in.parquet", "in.txt"]
     pq.write_table(iris_table(1, nested=pa.array([[1]])), tmp_path / "in.parquet")
     assert "in.parquet: Unsupported Type" in batch_error(
@@ -68,6 +71,20 @@ def test_file_errors_are_one_line(tmp_path):
         ["-", "-", "--scheduler", "tcp://x"],
     ):
         assert "error: " in run_batch(*words, status=2)
+
+
+def test_forbidden_output_is_named(tmp_path):
+    """Where nobody may write, the message names the output."""
+    (tmp_path / "in.csv").write_text(f"{HEADER}\n{GOOD_LINE}\n")
+    forbidden = tmp_path / "forbidden"
+    forbidden.mkdir(mode=0o555)
+    command = [*BATCH, tmp_path / "in.csv", forbidden / "out.csv"]
+    if os.geteuid() == 0:  # who may write everywhere, unless this is taken away
+        lost = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}", *command]
+    result = subprocess.run(command, capture_output=True, text=True)
+    message = f"{forbidden / 'out.csv'}: Permission denied\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", message)
 
 
 def test_full_disk_keeps_output(tmp_path):

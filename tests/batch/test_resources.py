@@ -8,6 +8,7 @@ import subprocess
 import sys
 import termios
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -38,21 +39,31 @@ def test_memory_stays_constant(tmp_path, suffix):
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_terminal_shows_progress_bar(tmp_path):
-    """Progress is a bar on a terminal."""
-    pyarrow.csv.write_csv(iris_table(1000), tmp_path / "in.csv")
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
+def test_terminal_shows_progress_bar(tmp_path, suffix):
+    """On a terminal a bar moves with the bytes that are read of a file, of all bytes."""
+    source = tmp_path / f"in{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(iris_table(500_000), source)
+    else:
+        compression = "gzip" if suffix.endswith(".gz") else None
+        with pa.output_stream(source, compression=compression) as file:
+            pyarrow.csv.write_csv(iris_table(500_000), file)
     terminal, process_end = pty.openpty()
     termios.tcsetwinsize(process_end, (24, 100))
-    subprocess.run(
-        [*BATCH, tmp_path / "in.csv", tmp_path / "out.csv"],
-        stderr=process_end,
-        stdout=subprocess.PIPE,
-        check=True,
+    process = subprocess.Popen(
+        [*BATCH, source, tmp_path / "out.csv"], stderr=process_end, stdout=subprocess.PIPE
     )
     os.close(process_end)
     screen = b""
     with contextlib.suppress(OSError):  # the read fails once no process writes to the terminal
         while more := os.read(terminal, 1 << 16):
             screen += more
-    assert re.search(rb"100%\|.*1\.00k/1\.00k \[.* rows/s\]", screen)
     os.close(terminal)
+    process.communicate()
+    assert process.returncode == 0
+
+    size = f"{source.stat().st_size / 1e6:.3g}".encode()
+    shown = [int(percent) for percent in re.findall(rb"([0-9]+)%\|.*?/%bM \[" % size, screen)]
+    assert shown == sorted(shown) and shown[0] == 0 and shown[-1] == 100
+    assert any(0 < percent < 100 for percent in shown)

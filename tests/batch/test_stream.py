@@ -86,8 +86,26 @@ def test_csv_stream_shows_its_delimiter():
 def test_csv_in_place_of_json_is_explained():
     """CSV into a stream of JSON lines is an error that names the option."""
     error = batch_error("-", "-", input=f"{HEADER}\n{GOOD_LINE}\n")
-    assert error.startswith("stdin: row 1 (line 1): JSON is malformed")
-    assert error.endswith("; for CSV use --format csv")
+    reason = "JSON is malformed: invalid character (byte 0)"
+    assert error == f"stdin: row 1 (line 1): {reason}; for CSV use --format csv"
+
+
+def test_stream_takes_bodies_of_requests():
+    """A line may be the body of /predict with one row, by name or in order, with its outputs."""
+    values = f"[{GOOD_LINE}]"
+    lines = [
+        f'{{"features":{values}}}',
+        f'{{ "features": [{values}], "outputs": ["label"] }}',
+        f'{{"outputs":["probability"],"features":{json_line()}}}',
+    ]
+    stream = Stream()
+    stream.write("\n".join([*lines, f'{{"features":[{values},{values}]}}']))
+    out, err, status = stream.end()
+    assert out == "".join(f'{line[:-1]},"prediction":0,"label":"setosa"}}\n' for line in lines)
+    assert (err, status) == (
+        "stdin: row 4 (line 4): Expected one row, got 2 - at `$.features`\n",
+        1,
+    )
 
 
 BAD_LINES = [

@@ -4,15 +4,18 @@ import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from batches import batch_error, read_csv_rows, run_batch
 from fixture_models import PENGUINS, TEXTS, model_file
+from serving.batch.features import build_rows
 from serving.model.storage import load_model
 from serving.training.dataset import Dataset
 from serving.training.training import train_model, write_model
@@ -80,6 +83,39 @@ def test_scores_files_of_other_writers(tmp_path, typed_model, writer):
     run_batch(source, tmp_path / "out.parquet", "--model", typed_model)
     expected = load_model(typed_model).estimator.predict(FRAME).tolist()
     assert predictions(tmp_path / "out.parquet") == expected
+
+
+@pytest.mark.parametrize(
+    "string_type", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_strings_of_every_type_are_read(tmp_path, typed_model, string_type):
+    """A Parquet column of strings may have any of Arrow's types of strings."""
+    table = pa.Table.from_pandas(FRAME.astype({"size": object}), preserve_index=False)
+    sizes = pa.array(FRAME["size"].astype(object), pa.string())
+    if pa.types.is_dictionary(string_type):
+        sizes = sizes.dictionary_encode()
+    index = table.column_names.index("size")
+    pq.write_table(
+        table.set_column(index, "size", sizes.cast(string_type)), tmp_path / "in.parquet"
+    )
+    run_batch(tmp_path / "in.parquet", tmp_path / "out.parquet", "--model", typed_model)
+    expected = load_model(typed_model).estimator.predict(FRAME).tolist()
+    assert predictions(tmp_path / "out.parquet") == expected
+
+
+def test_rows_have_python_values(typed_model):
+    """Rows have integers for whole numbers, and None for what is missing."""
+    columns = [
+        pa.array([31.0]),
+        pa.array([True]),
+        pa.array([None], pa.string()),
+        pa.array([2.0]),
+        pa.array([None], pa.float64()),
+    ]
+    reasons = {}
+    [row] = build_rows(load_model(typed_model).signature, columns, reasons).tolist()
+    assert (row, reasons) == ([31, True, None, 2, None], {})
+    assert [type(row[0]), type(row[3])] == [int, int]
 
 
 BAD_ROWS = [
@@ -167,6 +203,23 @@ def test_several_outputs_are_several_columns(tmp_path):
     line = msgspec.json.encode(dict(zip(model.features, row, strict=True))).decode()
     out = run_batch("-", "-", "--model", path, input=line)
     assert msgspec.json.decode(out)["prediction"] == pytest.approx(expected)
+
+
+def test_labels_of_several_outputs_are_quoted(tmp_path):
+    """Predictions that are texts are fields of CSV, in quotation marks where they need them."""
+    rows = np.arange(40.0).reshape(-1, 1)
+    labels = np.array([["x, 1", 'say "y"'], ["z", "plain"]] * 20, dtype=object)
+    path = tmp_path / "model.pkl"
+    dataset = Dataset(rows, labels, feature_names=["n"])
+    write_model(path, train_model("labels", dataset, lambda: KNeighborsClassifier(1)))
+    (tmp_path / "in.csv").write_text("n\n0\n1\nx\n")
+    words = [tmp_path / "in.csv", tmp_path / "out.csv", "--model", path, "--on-error", "null"]
+    run_batch(*words)
+    assert read_csv_rows(tmp_path / "out.csv")[1:] == [
+        ["0", "x, 1", 'say "y"'],
+        ["1", "z", "plain"],
+        ["x", "", ""],
+    ]
 
 
 def test_regressor_reports_drift_of_predictions(tmp_path):
