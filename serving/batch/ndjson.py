@@ -1,7 +1,6 @@
 """Scoring of NDJSON: lines with one JSON object each, which are kept as they were written."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +16,11 @@ from serving.model.arrays import Rows
 from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
 
-BODY_START = re.compile(rb'\{\s*"(features|outputs)"\s*:')  # of the body of POST /predict
+
+class Body(msgspec.Struct):
+    """A body of POST /predict, which may have members of its own beside the row."""
+
+    features: msgspec.Raw
 
 
 class NdjsonScorer:
@@ -88,10 +91,12 @@ class NdjsonScorer:
     def _decode_row(self, line: bytes) -> Sequence[FeatureValue]:
         try:
             row = self.decoder.decode(line)
-        except msgspec.ValidationError:
-            if not BODY_START.match(line):
-                raise
-            rows, _ = self.body_decoder.decode(line)
+        except msgspec.ValidationError as error:
+            try:
+                body = msgspec.json.decode(line, type=Body)
+            except msgspec.ValidationError:
+                raise error from None
+            rows, _ = self.body_decoder.decode(b'{"features":%b}' % bytes(body.features))
             if len(rows) != 1:
                 raise BatchError(f"Expected one row, got {len(rows)} - at `$.features`") from None
             return self.signature.to_values(rows)[0]
