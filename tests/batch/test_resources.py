@@ -64,6 +64,7 @@ def test_terminal_shows_progress_bar(tmp_path, suffix):
     assert process.returncode == 0
 
     size = f"{source.stat().st_size / 1e6:.3g}".encode()
-    shown = [int(percent) for percent in re.findall(rb"([0-9]+)%\|.*?/%bM \[" % size, screen)]
+    pattern = rb"([0-9]+)%\|.*?/" + re.escape(size) + rb"M \["
+    shown = [int(percent) for percent in re.findall(pattern, screen)]
     assert shown == sorted(shown) and shown[0] == 0 and shown[-1] == 100
     assert any(0 < percent < 100 for percent in shown)
