@@ -37,8 +37,9 @@ def test_answers_have_form_of_entries(server, consume):
     assert answers[as_json.decode()] == {b"row": body, **version}
     answered = answers[as_object.decode()].pop(b"body")
     assert msgspec.json.decode(answered) == {
-        "error": "Object missing required field `sepal length (cm)`",
         **json.loads(pretty),
+        "prediction": 2,
+        "label": "virginica",
     }
     expected = {"id": "8", **SETOSA_ROW, "prediction": "0", "label": "setosa"}
     encoded = {name.encode(): value.encode() for name, value in expected.items()}
