@@ -25,10 +25,6 @@ class GaussianBayesPredictor:
         log_densities = -0.5 * np.log(2.0 * np.pi * self.variances).sum(axis=1)
         self.constants = np.log(estimator.class_prior_) + log_densities
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the class with the largest likelihood, of shape (rows,)."""
         return self.classes[self._log_likelihoods(rows).argmax(axis=1)]  # type: ignore[no-any-return]

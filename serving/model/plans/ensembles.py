@@ -4,7 +4,7 @@ The values of the trees are added one after the other, as scikit-learn does, so 
 equal there are equal here.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,6 @@ class ForestPredictor:
         self.classes = classes
         self.takes_missing = takes_missing
         self.has_probabilities = classes is not None
-
-    def thresholds(self) -> Iterable[tuple[int, float]]:
-        """Return the comparisons of all trees."""
-        return self.trees.thresholds()
 
     def predict(self, rows: Floats) -> Array:
         """Return the class with the largest probability of each row, or the mean."""
@@ -75,10 +71,6 @@ class BoostingPredictor:
         self.uses_float32 = uses_float32
         self.link = link
         self.zero_is_second_class = zero_is_second_class
-
-    def thresholds(self) -> Iterable[tuple[int, float]]:
-        """Return the comparisons of all trees."""
-        return self.trees.thresholds()
 
     def predict(self, rows: Floats) -> Array:
         """Return the class with the largest score of each row, or the score."""

@@ -40,10 +40,6 @@ class LinearClassifier:
                 zip(self.weights.tolist(), self.intercept.tolist(), strict=True)
             )
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the classes, of shape (rows,): those with the largest score.
 
@@ -100,10 +96,6 @@ class LinearRegressor:
         self.intercept = estimator.intercept_
         self.inverse_link = inverse_link
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the predictions, of shape (rows,), or (rows, outputs) of several outputs."""
         predictions: Array = rows @ self.weights + self.intercept
@@ -112,10 +104,6 @@ class LinearRegressor:
             with np.errstate(over="ignore"):
                 predictions = self.inverse_link(predictions)
         return predictions
-
-    def probabilities(self, rows: Floats) -> Floats:
-        """Raise NotImplementedError, because a regressor has no classes."""
-        raise NotImplementedError
 
 
 # Those whose methods are their own, and give the same as those of LogisticRegression.

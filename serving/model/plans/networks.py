@@ -38,10 +38,6 @@ class NetworkPredictor:
         self.classes = classes
         self.has_probabilities = classes is not None
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the classes, or the outputs, of shape (rows,) or (rows, outputs)."""
         outputs = self._outputs(rows)

@@ -1,6 +1,6 @@
 """The prediction plan of a fitted estimator."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,8 @@ from serving.model.plans.columns import (
     is_of_sklearn,
 )
 from serving.model.plans.ensembles import (
+    BoostingPredictor,
+    ForestPredictor,
     decision_tree,
     forest,
     gradient_boosting,
@@ -49,14 +51,8 @@ class Predictor(Protocol):
     def max_rows(self) -> int | None:
         """Return the number of rows above which the estimator is quicker, if there is one."""
 
-    def thresholds(self) -> Iterable[tuple[int, float]]:
-        """Return columns of the matrix with the numbers that they are compared with."""
-
     def predict(self, rows: Floats) -> Array:
         """Return the predictions, of shape (rows,) or (rows, outputs)."""
-
-    def probabilities(self, rows: Floats) -> Floats:
-        """Return the class probabilities, of shape (rows, classes)."""
 
 
 PREDICTORS: dict[str, Callable[[Any], Predictor]] = {
@@ -97,6 +93,8 @@ class Plan:
         self._columns = columns
         self.name = predictor.name
         self.has_probabilities = predictor.has_probabilities
+        # Regressors have no such method.
+        self._probabilities: Any = getattr(predictor, "probabilities", None)
         self._builder = builder
 
     def predict(self, rows: Rows) -> Array | None:
@@ -111,12 +109,15 @@ class Plan:
         matrix = self._matrix(rows)
         if matrix is None:
             return None
-        return self.predictor.probabilities(matrix)
+        probabilities: Floats = self._probabilities(matrix)
+        return probabilities
 
     def split_points(self) -> dict[int, list[float]]:
         """Return the values of each feature, by its index, at which the prediction may jump."""
         points: dict[int, list[float]] = {}
-        for output, threshold in self.predictor.thresholds():
+        if not isinstance(self.predictor, ForestPredictor | BoostingPredictor):
+            return points
+        for output, threshold in self.predictor.trees.thresholds():
             column = self._columns[output]
             if isinstance(column, NumberColumn):
                 points.setdefault(column.source, []).append(column.value_before(threshold))

@@ -62,17 +62,9 @@ class SupportVectorRegressor:
         self.coefficients = estimator._dual_coef_[0]
         self.intercept = estimator._intercept_[0]
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the sums, of shape (rows,)."""
         return self.kernel(rows) @ self.coefficients + self.intercept  # type: ignore[no-any-return]
-
-    def probabilities(self, rows: Floats) -> Floats:
-        """Raise NotImplementedError, because a regressor has no classes."""
-        raise NotImplementedError
 
 
 class SupportVectorClassifier:
@@ -102,10 +94,6 @@ class SupportVectorClassifier:
             self.coefficients[of_first, pair] = duals[second - 1, of_first]
             self.coefficients[of_second, pair] = duals[first, of_second]
 
-    def thresholds(self) -> list[tuple[int, float]]:
-        """Return nothing, because no number is compared."""
-        return []
-
     def predict(self, rows: Floats) -> Array:
         """Return the classes, of shape (rows,)."""
         decisions = self.kernel(rows) @ self.coefficients + self.intercepts
@@ -114,7 +102,3 @@ class SupportVectorClassifier:
             votes[:, first] += decisions[:, pair] > 0
             votes[:, second] += decisions[:, pair] <= 0
         return self.classes[votes.argmax(axis=1)]  # type: ignore[no-any-return]
-
-    def probabilities(self, rows: Floats) -> Floats:
-        """Raise NotImplementedError, because they are left to the estimator."""
-        raise NotImplementedError

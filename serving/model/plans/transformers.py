@@ -41,18 +41,19 @@ def _after_steps(column: Column, *steps: Step) -> Column:
 
 
 def _standard_scaler(scaler: Any, columns: Columns) -> Columns:
-    if scaler.with_mean:
-        columns = _with_operands(columns, np.subtract, scaler.mean_)
-    if scaler.with_std:
-        columns = _with_operands(columns, np.divide, scaler.scale_)
-    return columns
+    return _shifted_and_divided(columns, scaler.mean_ if scaler.with_mean else None, scaler.scale_)
 
 
 def _robust_scaler(scaler: Any, columns: Columns) -> Columns:
-    if scaler.with_centering:
-        columns = _with_operands(columns, np.subtract, scaler.center_)
-    if scaler.with_scaling:
-        columns = _with_operands(columns, np.divide, scaler.scale_)
+    return _shifted_and_divided(columns, scaler.center_, scaler.scale_)
+
+
+def _shifted_and_divided(columns: Columns, shifts: Any, divisors: Any) -> Columns:
+    """Return `columns` less `shifts`, divided by `divisors`; either is None if it is not done."""
+    if shifts is not None:
+        columns = _with_operands(columns, np.subtract, shifts)
+    if divisors is not None:
+        columns = _with_operands(columns, np.divide, divisors)
     return columns
 
 

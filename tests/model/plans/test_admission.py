@@ -36,7 +36,7 @@ def check(plan, fitted, rows=X):
 def test_compared_rows_are_counted():
     """The rows are those given, and the values at every threshold and beside it."""
     plan, fitted = forest_plan()
-    n_thresholds = len(list(plan.predictor.thresholds()))
+    n_thresholds = len(list(plan.predictor.trees.thresholds()))
     assert check(plan, fitted) > len(X) + 3 * n_thresholds
     assert check(plan, fitted, X[:1]) > 3 * n_thresholds
 
