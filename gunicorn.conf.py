@@ -5,6 +5,7 @@ import gc
 import itertools
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,25 @@ def freeze_objects() -> None:
     gc.freeze()
 
 
+STOP_SIGNALS = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+
+
+def unblock_stop_signals() -> None:
+    """Deliver the signals that have arrived meanwhile, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+os.register_at_fork(after_in_parent=unblock_stop_signals)
+
+
 def pre_fork(server: Any, worker: Any) -> None:
-    """Give the worker the first slot that no living worker has: that of the worker it replaces."""
+    """Hold back the signals that stop the worker, and give it the first slot that is free.
+
+    Until the worker has handlers of its own, the copy of the master's would swallow such a signal,
+    and the master would wait for the whole graceful timeout. A slot becomes free when its worker
+    ends, so that the one which replaces it goes on counting there.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     used_slots = {peer.slot for peer in server.WORKERS.values()}
     worker.slot = next(slot for slot in itertools.count(1) if slot not in used_slots)
 
@@ -178,7 +196,8 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let the event loop of the worker write the log; a worker without one writes each line."""
+    """Let signals stop the worker, and its event loop, if it has one, write the log."""
+    unblock_stop_signals()
     if hasattr(worker, "loop"):
         service_of(worker.wsgi).telemetry.write_log_in(worker.loop)
 

@@ -88,6 +88,30 @@ def test_max_requests_replaces_worker(serve, checkout):
     wait_until(lambda: service.workers() and not set(before) & set(service.workers()))
 
 
+@pytest.mark.parametrize("worker_class", ["serving.server.worker.Worker", "gthread"])
+def test_worker_is_stopped_while_it_starts(checkout, worker_class):
+    """A signal that arrives before the worker handles it stops the worker nevertheless."""
+    with (checkout / "gunicorn.conf.py").open("a") as file:
+        file.write(
+            """
+import time
+
+graceful_timeout = 3
+attach_worker = post_fork
+
+
+def post_fork(server, worker):
+    if worker.slot == 2:
+        time.sleep(1)
+    attach_worker(server, worker)
+"""
+        )
+    env = environment(checkout, WEB_CONCURRENCY="2")
+    service = Service(gunicorn_with(worker_class=worker_class), checkout, env)
+    assert service.stop() == 0
+    assert service.log.count("Worker exiting") == 2  # none had to be killed
+
+
 def test_master_forks_with_one_thread(serve):
     """The master has one thread when it forks."""
     # A thread, such as a BLAS may start, does not survive a fork, but the locks it holds do.
