@@ -61,15 +61,37 @@ WORKDIR /app
 USER 10001:10001
 ENTRYPOINT ["python", "batch.py"]
 
-# The last stage is the service; `docker build .` builds it.
-FROM python AS service
-COPY --from=build /venv /venv
-COPY --from=build /app /app
+# What every image of the service starts with.
+FROM python AS runtime
 ENV PATH=/venv/bin:$PATH
-WORKDIR /app
 # A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('PORT', '5000') + '/healthz', timeout=2)"]
 CMD ["gunicorn", "app:app"]
+
+# With --target edge: the service without scikit-learn, for a model that has a prediction plan.
+FROM build AS build-edge
+COPY requirements/edge.txt /tmp/requirements-edge.txt
+# The plan is exported with scikit-learn, which then goes with the environment that has it.
+RUN /venv/bin/python -m serving.export_plan model.pkl \
+    && rm -r model.pkl /venv \
+    && python -m venv --without-pip /venv \
+    && pip --python /venv/bin/python install --no-cache-dir --no-compile --only-binary :all: --require-hashes \
+        --requirement /tmp/requirements-edge.txt \
+    && find /venv -type d -name tests -prune -exec rm -r {} + \
+    && python -m compileall -q --invalidation-mode unchecked-hash /venv \
+    && ln -s gunicorn /venv/bin/serve
+
+FROM runtime AS edge
+COPY --from=build-edge /venv /venv
+COPY --from=build-edge /app /app
+ENV MODEL_PATH=/app/model.plan
+WORKDIR /app
+
+# The last stage is the service; `docker build .` builds it.
+FROM runtime AS service
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+WORKDIR /app

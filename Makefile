@@ -15,6 +15,8 @@ LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-st
 	--no-emit-index-url --custom-compile-command "make lock" $(UPGRADE)
 # Whatever loads the model needs what its estimator needs.
 LOCK_SERVING = $(LOCK) pyproject.toml --group model
+# What only pickles need: scikit-learn, and what it brings.
+NOT_AT_EDGE := cloudpickle joblib narwhals scikit-learn scipy threadpoolctl
 
 # The definitions that custom resources are checked against: repository, version, directory.
 CRDS ?= .venv/crds
@@ -144,6 +146,8 @@ openapi: .venv/serving ## Write docs/openapi.json from the routes and the model 
 .PHONY: lock
 lock: .venv/dev ## Lock the newest versions of what pyproject.toml declares
 	$(LOCK_SERVING) --output-file requirements.txt
+	$(LOCK) pyproject.toml --output-file requirements/edge.txt --constraints requirements.txt \
+		$(addprefix --no-emit-package ,$(NOT_AT_EDGE))
 	$(LOCK_SERVING) --output-file requirements/dev.txt --group dev --constraints requirements.txt
 	$(LOCK) --output-file requirements/clients.txt --group clients
 	$(LOCK) --output-file requirements/browser.txt --group browser

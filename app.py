@@ -27,8 +27,8 @@ try:
     from serving.api.service import ErrorBody, SelfTest, Service, current_service, service_of
     from serving.config import ConfigurationError, Settings, describe_settings
     from serving.model.errors import InvalidInput, ModelError
+    from serving.model.loading import load_model
     from serving.model.model import Model
-    from serving.model.storage import load_model
     from serving.monitoring.prometheus import MetricsRegistry
     from serving.monitoring.request_log import current_request
     from serving.monitoring.telemetry import Telemetry

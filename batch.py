@@ -28,7 +28,7 @@ except ModuleNotFoundError as error:
 
 from serving.config import ConfigurationError, Settings
 from serving.model.errors import ModelError, one_line
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 DEFAULT_PART_BYTES = 64 << 20
 STATUS_SIGTERM = 143

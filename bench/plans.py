@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 from treelite import gtil
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from serving.model.plans.plan import build_plan
+from serving.model.plans.building import build_plan
 from serving.model.signature import Signature
 
 DATA = {

@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from app import create_app
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 ROOT = Path(__file__).parent.parent
 ROW = [5.1, 3.5, 1.4, 0.2]

@@ -127,7 +127,7 @@ class Settings:
         default_factory=_default_model_path,
         metadata=_setting(
             _path,
-            "Model file; its card has the same name with `.json`. "
+            "Pickle or `.plan`; its card is beside it, with `.json`. "
             "A platform's `model.pkl` or `model.joblib` replaces the default",
         ),
     )

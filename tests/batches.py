@@ -12,7 +12,7 @@ import pyarrow.csv
 from sklearn.datasets import load_iris
 
 from helpers import MODEL_FILE, NAMES, ROOT
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 BATCH = [sys.executable, ROOT / "batch.py"]
 

@@ -15,7 +15,8 @@ from werkzeug.serving import make_server
 from app import create_app
 from fixture_models import model_file
 from helpers import card_fields, environment
-from serving.model.storage import load_model, save_model
+from serving.model.loading import load_model
+from serving.model.storage import save_model
 from serving.smoke_test import find_failures
 from zoo import ZOO
 from zoo_models import zoo_model

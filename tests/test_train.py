@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from helpers import ROOT
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 
 def train(*options, **process):

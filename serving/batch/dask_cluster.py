@@ -26,8 +26,8 @@ from serving.batch.scoring import Scorer
 from serving.batch.stats import BatchError, BatchStats
 from serving.batch.writer import Writer
 from serving.model.errors import ModelError
+from serving.model.loading import load_model
 from serving.model.model import Model
-from serving.model.storage import load_model
 
 CONNECT_SECONDS = 5
 WORKER_SECONDS = 10

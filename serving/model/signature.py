@@ -17,10 +17,17 @@ from serving.model.frames import FRAME_BUILDERS
 class Signature:
     """The features of a model, and what its estimator is asked with.
 
-    Raises ModelError if the library of its DataFrames is not installed.
+    Raises ModelError if the library of its DataFrames is not installed, unless `builds_frames` is
+    false because no estimator is asked.
     """
 
-    def __init__(self, features: Sequence[FeatureInfo], input_kind: InputKind = "array") -> None:
+    def __init__(
+        self,
+        features: Sequence[FeatureInfo],
+        input_kind: InputKind = "array",
+        *,
+        builds_frames: bool = True,
+    ) -> None:
         self.features = list(features)
         self.names = [feature.name for feature in features]
         self.input_kind = input_kind
@@ -40,7 +47,7 @@ class Signature:
                 self._integer_columns.append(index)
 
         self._build_frame: Any = None
-        if input_kind in FRAME_BUILDERS:
+        if builds_frames and input_kind in FRAME_BUILDERS:
             self._build_frame = FRAME_BUILDERS[input_kind](self.features)
 
     def to_rows(self, values: Rows | Sequence[Sequence[FeatureValue]]) -> Rows:

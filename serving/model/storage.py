@@ -1,8 +1,7 @@
-"""Model files: save a model with its card, and load it after verification."""
+"""Pickles: save a model with its card, and load it after verification."""
 
 import hashlib
 import io
-import logging
 import os
 import re
 from pathlib import Path
@@ -15,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from serving.model.arrays import Rows
 from serving.model.card import FeatureValue, ModelCard, PlanInfo, ReferenceRow
-from serving.model.errors import ModelError, describe_error, one_line
-from serving.model.formats import check_format, decompress
+from serving.model.errors import ModelError, one_line
+from serving.model.estimator_model import EstimatorModel
+from serving.model.formats import decompress
 from serving.model.imports import OWN_FILE
 from serving.model.libraries import (
     check_libraries,
@@ -24,7 +24,6 @@ from serving.model.libraries import (
     library_versions,
     own_source_digest,
 )
-from serving.model.model import Model
 from serving.model.unpickling import restricted_loads
 
 PICKLE_PROTOCOL = 4  # the default before Python 3.14, so that the bytes stay the same
@@ -33,8 +32,6 @@ PROBABILITY_DECIMALS = 12
 # Rows for which a prediction plan is compared with its estimator.
 MAX_ROWS_AT_TRAINING = 100_000
 MAX_ROWS_AT_START = 1000
-
-log = logging.getLogger(__name__)
 
 
 def save_model(
@@ -66,12 +63,12 @@ def save_model(
         transformers_sha256=own_source_digest(unpickled.modules) or msgspec.UNSET,
         **card_fields,
     )
-    model = Model(estimator, card.sha256, card)
+    model = EstimatorModel(estimator, card.sha256, card)
     card = msgspec.structs.replace(card, reference=_reference_rows(model, reference))
     card = msgspec.structs.replace(
         card, prediction_plan=_describe_plan(unpickled.value, card, training_rows)
     )
-    _test_model(Model(unpickled.value, card.sha256, card))
+    _test_model(EstimatorModel(unpickled.value, card.sha256, card))
 
     card_bytes = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
     write_files_atomically({path: model_bytes, path.with_suffix(".json"): card_bytes})
@@ -83,39 +80,22 @@ def describe_estimator(estimator: Any) -> str:
     return re.sub(" at 0x[0-9a-f]+", "", " ".join(repr(estimator).split()))
 
 
-def load_model(path: Path, sha256: str = "", *, use_plan: bool = True) -> Model:
-    """Return the model in `path`, verified before anything in it runs.
+def unpickle_model(
+    model_bytes: bytes, digest: str, card: ModelCard | None, *, use_plan: bool
+) -> EstimatorModel:
+    """Return the model of a pickle with this digest, as `load_model` does. Raises ModelError."""
+    if card is not None:
+        if card.sha256 != digest:
+            raise ModelError(
+                f"SHA-256 mismatch: the file has {digest}, its model card lists {card.sha256}"
+            )
+        check_libraries(card.libraries)
+        check_own_source(card.transformers_sha256 or None)
 
-    The file is read once. The steps are: compare the digest with `sha256`, if given, and with the
-    card; compare the versions of the libraries and the source of own transformers; decompress up
-    to a limit; unpickle with an allow-list; run the self-test. A pickle without a card is loaded
-    with a warning. Unless `use_plan`, each prediction is the estimator's. Raises ModelError.
-    """
-    try:
-        model_bytes = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}; `python train.py` writes one") from error
-    digest = hashlib.sha256(model_bytes).hexdigest()
-
-    try:
-        check_format(model_bytes)
-        if sha256 and digest != sha256.lower():
-            raise ModelError(f"SHA-256 mismatch: the file has {digest}, MODEL_SHA256 is {sha256}")
-
-        card = _load_card(path.with_suffix(".json"), digest)
-        estimator = restricted_loads(decompress(model_bytes)).value
-        check_is_fitted(estimator)
-        model = Model(estimator, digest, card, use_plan=use_plan)
-        _test_model(model)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except Exception as error:  # a broken pickle can raise anything
-        raise ModelError(f"{path}: cannot be loaded as a model: {describe_error(error)}") from error
-
-    if card is None:
-        log.warning(
-            "%s has no model card: no feature names, labels, drift reference or self-test", path
-        )
+    estimator = restricted_loads(decompress(model_bytes)).value
+    check_is_fitted(estimator)
+    model = EstimatorModel(estimator, digest, card, use_plan=use_plan)
+    _test_model(model)
     return model
 
 
@@ -139,7 +119,7 @@ def write_files_atomically(contents: dict[Path, bytes]) -> None:
 
 def _describe_plan(estimator: Any, card: ModelCard, training_rows: Rows | None) -> PlanInfo:
     """Return the prediction plan of `estimator`, if it answers as the estimator does."""
-    model = Model(
+    model = EstimatorModel(
         estimator, card.sha256, msgspec.structs.replace(card, prediction_plan=msgspec.UNSET)
     )
     if training_rows is None:
@@ -150,7 +130,7 @@ def _describe_plan(estimator: Any, card: ModelCard, training_rows: Rows | None) 
     return PlanInfo(reason=model.plan_refusal)
 
 
-def _test_model(model: Model) -> None:
+def _test_model(model: EstimatorModel) -> None:
     """Run the self-test, and compare a plan that was not compared at training."""
     model.self_test()
     model.test_estimator()
@@ -171,26 +151,9 @@ def _dump(estimator: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _load_card(path: Path, digest: str) -> ModelCard | None:
-    try:
-        card = msgspec.json.decode(path.read_bytes(), type=ModelCard)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"model card {path.name} cannot be read: {describe_error(error)}"
-        ) from error
-
-    if card.sha256 != digest:
-        raise ModelError(
-            f"SHA-256 mismatch: the file has {digest}, model card {path.name} lists {card.sha256}"
-        )
-    check_libraries(card.libraries)
-    check_own_source(card.transformers_sha256 or None)
-    return card
-
-
-def _reference_rows(model: Model, values: Rows | list[list[FeatureValue]]) -> list[ReferenceRow]:
+def _reference_rows(
+    model: EstimatorModel, values: Rows | list[list[FeatureValue]]
+) -> list[ReferenceRow]:
     rows = model.signature.to_rows(values)
     predictions = model.predict(rows).tolist()
     probabilities: list[list[float] | None] = [None] * len(rows)

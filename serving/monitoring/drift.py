@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
 
 from serving.model.arrays import Floats
+from serving.monitoring.chi_squared import critical_value
 
 # With fewer rows there is no verdict: the index is not yet distributed as chi-squared.
 MIN_ROWS = 100
@@ -138,7 +138,7 @@ def chi2_bound(bins: int, columns: int) -> float:
     the population stability index, 2020). The significance level is divided by the columns;
     `bench/drift.py` simulates the resulting false alarms.
     """
-    return float(chdtri(bins - 1, SIGNIFICANCE_LEVEL / columns))
+    return critical_value(bins - 1, SIGNIFICANCE_LEVEL / columns)
 
 
 def assess_drift(live: Floats, reference: Floats, columns: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from serving.model.arrays import Floats
 from serving.model.model import Model
@@ -31,7 +30,7 @@ def read_coefficients(model: Model) -> Coefficients | None:
     """Return the coefficients or the importances of the estimator, or of the last step of one."""
     estimator = model.estimator
     names = list(model.features) or [f"feature {index}" for index in range(model.n_features)]
-    if isinstance(estimator, Pipeline):
+    if hasattr(estimator, "steps"):  # a pipeline
         names = _output_names(estimator)
         estimator = estimator[-1]
 
@@ -53,7 +52,7 @@ def read_coefficients(model: Model) -> Coefficients | None:
     return _largest_rows(title, columns or _column_names(model, len(table)), names, table)
 
 
-def _output_names(pipeline: Pipeline) -> list[str]:
+def _output_names(pipeline: Any) -> list[str]:
     """Return the names of what the last step receives, or nothing if they are not known."""
     try:
         names = list(map(str, pipeline[:-1].get_feature_names_out()))

@@ -1,7 +1,6 @@
 """The outputs of a model in Open Inference Protocol V2: their metadata and their values."""
 
 import numpy as np
-from sklearn.base import is_regressor
 
 from serving.model.arrays import Array, Rows
 from serving.model.model import Model
@@ -48,7 +47,7 @@ def describe_outputs(model: Model) -> list[TensorMetadata]:
     for name in list_outputs(model):
         array = compute_output(model, name, rows, prediction)
         datatype = OUTPUT_DATATYPES[array.dtype.kind]
-        if datatype == "INT64" and is_regressor(model.estimator):
+        if datatype == "INT64" and model.is_regressor:
             datatype = "FP64"
         outputs.append(TensorMetadata(name, datatype, [-1, *array.shape[1:]]))
     return outputs

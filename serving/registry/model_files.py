@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.model.card import ModelCard
+from serving.model.loading import load_model
 from serving.model.model import Model
-from serving.model.storage import load_model
 
 
 class RegistryError(Exception):

@@ -11,9 +11,9 @@ import pandas as pd
 from serving.model.arrays import Array
 from serving.model.card import FeatureValue
 from serving.model.errors import InvalidInput
+from serving.model.loading import load_model
 from serving.model.model import Model
 from serving.model.signature import has_integer_categories
-from serving.model.storage import load_model
 
 # The directory of our files in a version, beside MLflow's own form of the estimator.
 ARTIFACT_DIR = "extra_files"

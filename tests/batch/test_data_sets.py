@@ -14,7 +14,7 @@ import pytest
 from batches import GOOD_LINE, HEADER, batch_error, list_names, run_batch
 from fixture_models import PENGUINS, load_penguins, model_file
 from helpers import NAMES
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 
 def write_like_spark(frame, directory):

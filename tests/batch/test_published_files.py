@@ -19,7 +19,7 @@ from fixture_models import PENGUINS, load_penguins, model_file
 from serving.batch.csv_format import ReadOptions
 from serving.batch.files import score_files
 from serving.batch.scoring import Scorer
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.training.dataset import Dataset
 from serving.training.training import train_model, write_model
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 from batches import batch_error, read_csv_rows, run_batch
 from fixture_models import PENGUINS, TEXTS, model_file
 from serving.batch.features import build_rows
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.training.dataset import Dataset
 from serving.training.training import train_model, write_model
 

@@ -11,7 +11,7 @@ from documentation import table
 from serving.batch.files import score_files
 from serving.batch.ndjson import NdjsonScorer
 from serving.batch.scoring import Scorer
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from zoo import ZOO
 from zoo_models import zoo_model
 

@@ -65,16 +65,29 @@ def inspect_image():
     return image
 
 
+@pytest.fixture(scope="module")
+def edge_image():
+    """Return the image of the stage `edge`, for a model that it can serve."""
+    card = json.loads((ROOT / "model.json").read_text())
+    if not card.get("prediction_plan", {}).get("kind"):
+        pytest.skip("the model has no prediction plan")
+
+    name = f"{IMAGE}-edge"
+    command = ["build", "--quiet", *BUILD_ARGS, "--target", "edge", "--tag", name, str(ROOT)]
+    run_engine(*command, timeout=600)
+    return name
+
+
 @pytest.fixture
 def start_container():
-    """Return a function that starts the image, hardened, and returns its name when it is ready."""
+    """Return a function that starts an image, hardened, and returns its name when it is ready."""
     names = []
 
-    def start(port, *command):
+    def start(port, *command, image=IMAGE):
         name = f"flask-ml-model-test-{uuid.uuid4().hex[:8]}"
         names.append(name)
         publish = ["--publish", f"127.0.0.1:{port}:{port}"]
-        run_engine("run", "--detach", "--name", name, *publish, *HARDENED, IMAGE, *command)
+        run_engine("run", "--detach", "--name", name, *publish, *HARDENED, image, *command)
         wait_until(lambda: is_ready(port))
         return name
 
@@ -157,6 +170,21 @@ def test_image_holds_no_tools():
 def test_image_passes_api_tests(start_container):
     """The tests of our own API and of the protocols pass against the image."""
     start_container(5000)
+    run_api_tests()
+
+
+def test_edge_image_passes_api_tests(start_container, edge_image):
+    """The edge image answers as the other one, without scikit-learn."""
+    modules = ["joblib", "numpy", "pandas", "pip", "scipy", "sklearn"]
+    program = f"import importlib.util as u; print([x for x in {modules} if u.find_spec(x)])"
+    assert run_python(program, edge_image) == "['numpy']"
+
+    name = start_container(5000, image=edge_image)
+    run_healthcheck(name)
+    run_api_tests()
+
+
+def run_api_tests():
     folders = [ROOT / "tests" / name for name in ("api", "protocols")]
     files = [path for folder in folders for path in sorted(folder.glob("test_*.py"))]
     assert {path.name for path in files} >= {"test_routes.py"}

@@ -60,6 +60,30 @@ def test_locks_agree_on_versions():
     assert batch.items() | development.items() <= pinned_versions("batch-dev.txt").items()
 
 
+def test_edge_lock_has_what_serves_but_for_pickles():
+    """The edge image has the versions of the service, without scikit-learn and what that brings."""
+    serving = pinned_versions("requirements.txt")
+    edge = pinned_versions("edge.txt")
+    assert edge.items() <= serving.items()
+
+    only_for_pickles = {"scikit-learn"}
+    while needed := required_by(only_for_pickles) - only_for_pickles:
+        only_for_pickles |= needed
+    declared = package_names(PROJECT["project"]["dependencies"]) - only_for_pickles
+    assert declared <= edge.keys()
+    only_for_pickles.remove("numpy")
+    assert not only_for_pickles & edge.keys()
+
+
+def required_by(names):
+    """Return the packages that these require, without their extras."""
+    found = set()
+    for name in names:
+        requirements = distribution(name).requires or ()
+        found |= package_names(item for item in requirements if "extra ==" not in item)
+    return found
+
+
 def test_locks_name_extras():
     """What a package requires with an extra is locked with it.
 
@@ -77,7 +101,7 @@ def test_locks_name_extras():
 def test_locks_name_no_index():
     """No lock contains an address, and each says how it was made."""
     assert set(LOCKS) >= {"requirements.txt", "dev.txt", "clients.txt", "registry.txt"}
-    assert set(LOCKS) >= {"registry-dev.txt", "batch.txt", "batch-dev.txt", "bench.txt"}
+    assert set(LOCKS) >= {"edge.txt", "registry-dev.txt", "batch.txt", "batch-dev.txt", "bench.txt"}
     for name in LOCKS:
         text = read_lock(name)
         assert "://" not in text
@@ -93,6 +117,7 @@ def test_model_group_is_in_every_lock_of_the_service():
         "requirements/clients.txt",
         "requirements/browser.txt",
     ]
+    assert ("$(LOCK) pyproject.toml", "requirements/edge.txt") in lines  # it loads no estimator
     assert "\nLOCK_SERVING = $(LOCK) pyproject.toml --group model\n" in MAKEFILE
 
 

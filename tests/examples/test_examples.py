@@ -10,7 +10,7 @@ import pytest
 
 from app import create_app
 from helpers import JSON, ROOT, in_process
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 NAMES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/train.py"))
 OTHER_LIBRARIES = {"breast_cancer": "xgboost"}

@@ -6,7 +6,8 @@ import pytest
 from sklearn.datasets import load_iris
 
 from helpers import MODEL_FILE, card_fields
-from serving.model.storage import load_model, save_model
+from serving.model.loading import load_model
+from serving.model.storage import save_model
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from helpers import MODEL_FILE
 from serving.model.errors import ModelError
 from serving.model.formats import BLOCK_BYTES, MIN_LIMIT_BYTES, decompress
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 X, y = load_iris(return_X_y=True)
 

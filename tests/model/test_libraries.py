@@ -17,7 +17,8 @@ from helpers import ROOT, card_fields
 from pickles import operations
 from serving.model import allow_list
 from serving.model.errors import ModelError
-from serving.model.storage import load_model, save_model
+from serving.model.loading import load_model
+from serving.model.storage import save_model
 from serving.model.unpickling import restricted_loads
 
 X, y = load_iris(return_X_y=True)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from helpers import Call
 from pickles import operations
 from serving.model.errors import ModelError
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.model.unpickling import restricted_loads
 
 X, y = load_iris(return_X_y=True)

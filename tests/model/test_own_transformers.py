@@ -43,7 +43,7 @@ from pathlib import Path
 
 import numpy as np
 from serving.model.errors import ModelError
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 
 try:
     print(load_model(Path("model.pkl")).predict(np.array([[5.1, 3.5, 1.4, 0.2]])))

@@ -15,8 +15,9 @@ from sklearn.svm import LinearSVC
 from helpers import MODEL_FILE, card_fields
 from serving.model.card import values_match
 from serving.model.errors import ModelError
-from serving.model.model import Model
-from serving.model.storage import describe_estimator, load_model, save_model
+from serving.model.estimator_model import EstimatorModel
+from serving.model.loading import load_model
+from serving.model.storage import describe_estimator, save_model
 
 X, y = load_iris(return_X_y=True)
 
@@ -43,7 +44,7 @@ def test_load_checks_expected_digest(model_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda card: card.update(sha256="0" * 64), "model card model.json lists 0000"),
+        (lambda card: card.update(sha256="0" * 64), "its model card lists 0000"),
         (
             lambda card: card["libraries"].update({"scikit-learn": "1.0"}),
             "trained with scikit-learn 1.0, .* is installed; retrain or install 1.0",
@@ -108,7 +109,7 @@ def test_card_without_signature_is_loaded(model_path):
 def test_load_rejects_model_beside_old_card(model_path):
     """A new model beside an old card is rejected by its digest."""
     joblib.dump(LogisticRegression(C=0.1).fit(X, y), model_path)
-    message = r"SHA-256 mismatch: the file has .*, model card model.json lists"
+    message = r"SHA-256 mismatch: the file has .*, its model card lists"
     with pytest.raises(ModelError, match=message):
         load_model(model_path)
 
@@ -166,7 +167,7 @@ def test_self_test_compares_plan_and_estimator(save_and_load):
     with pytest.raises(ModelError, match="differ from the reference rows"):
         model.test_estimator()
 
-    changed = Model(model.estimator, model.sha256, model.card)
+    changed = EstimatorModel(model.estimator, model.sha256, model.card)
     with pytest.raises(ModelError, match="differ from the reference rows"):
         changed.self_test()
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from helpers import MODEL_FILE, Call
 from serving.model.errors import ModelError
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.model.unpickling import restricted_loads
 
 MODEL_BYTES = (MODEL_FILE).read_bytes()

@@ -23,8 +23,8 @@ from sklearn.tree import DecisionTreeClassifier
 from app import create_app
 from helpers import JSON, ROOT, environment, in_process
 from serving.model.errors import ModelError
-from serving.model.model import Model
-from serving.model.storage import load_model
+from serving.model.estimator_model import EstimatorModel
+from serving.model.loading import load_model
 
 X, y = load_iris(return_X_y=True)
 TWO_LABELS = np.c_[y > 0, y > 1].astype(int)
@@ -118,7 +118,7 @@ class TwoPredictions:
 def test_model_with_other_number_of_predictions_is_refused():
     """The predictions for one row are one."""
     with pytest.raises(ModelError, match=r"the predictions for a row have the shape \(2,\)"):
-        Model(TwoPredictions(), "0" * 64, None).self_test()
+        EstimatorModel(TwoPredictions(), "0" * 64, None).self_test()
 
 
 def test_process_ends_in_one_line(tmp_path):

@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from fixture_models import model_file
 from helpers import MODEL_FILE, NAMES
 from serving.model.card import FeatureInfo
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.monitoring.limits import MAX_PAIR_CLASSES
 from serving.page.bars import CHART_HEIGHT, CHART_WIDTH, histogram
 from serving.page.coefficients import MAX_ROWS, read_coefficients

@@ -17,7 +17,7 @@ from helpers import JSON, in_process
 from serving.api.rows import RowDecoder
 from serving.model.card import FeatureInfo, ModelCard
 from serving.model.errors import InvalidInput
-from serving.model.model import Model
+from serving.model.estimator_model import EstimatorModel
 
 DTYPES = {
     "pandas": {
@@ -92,7 +92,7 @@ def decoder_of(drawn, library):
     )
     estimator = DummyClassifier()
     estimator.n_features_in_ = len(drawn)
-    return RowDecoder(Model(estimator, "", card))
+    return RowDecoder(EstimatorModel(estimator, "", card))
 
 
 def values_of(frame):

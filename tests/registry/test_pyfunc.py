@@ -21,7 +21,7 @@ from helpers import JSON, free_port, in_process, over_http
 from registries import BIN, register, run_python
 from serving.model.card import FeatureInfo
 from serving.model.errors import InvalidInput, ModelError
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.registry.mlflow_model import describe_column, find_trusted_types
 from serving.registry.pyfunc import ServedModel
 from serving.training.dataset import Dataset

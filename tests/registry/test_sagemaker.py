@@ -10,7 +10,7 @@ import pytest
 
 from helpers import free_port
 from registries import FILE_NAMES, digest, read_files
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from zoo_models import zoo_model
 
 IMAGE = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/flask-ml-model:1"

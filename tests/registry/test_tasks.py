@@ -10,7 +10,8 @@ from sklearn.linear_model import Ridge
 from fixture_models import model_file
 from helpers import card_fields
 from registries import digest, register
-from serving.model.storage import load_model, save_model
+from serving.model.loading import load_model
+from serving.model.storage import save_model
 from serving.registry.metrics import MAIN_METRICS
 from serving.registry.promotion import refusal_reason
 from serving.training.dataset import Dataset

@@ -14,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 
 from app import create_app, reload_app
 from helpers import JSON, MODEL_FILE, card_fields, free_port, in_process, scrape, wait_until
-from serving.model.storage import load_model, save_model, write_files_atomically
+from serving.model.loading import load_model
+from serving.model.storage import save_model, write_files_atomically
 
 X, y = load_iris(return_X_y=True)
 OLD = load_model(MODEL_FILE)

@@ -8,7 +8,7 @@ import pytest
 from consumers import SETOSA_BODY, wait_for_length
 from fixture_models import model_file
 from helpers import JSON, NAMES, VERSION, predict
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.streams.messages import Answer
 from serving.streams.redis_entries import MAX_FIELDS, EntryDecoder, answer_fields
 from serving.streams.scoring import MessageScorer

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from serving.model.storage import load_model
+from serving.model.loading import load_model
 from serving.training.dataset import Dataset, TrainingData
 from serving.training.features import DataError
 from serving.training.training import train_model, write_model

@@ -17,13 +17,14 @@ class GaussianBayesPredictor:
     takes_missing = False
     has_probabilities = True
 
-    def __init__(self, estimator: Any) -> None:
-        self.classes = estimator.classes_
-        self.means = estimator.theta_
-        self.variances = estimator.var_
-        self.max_rows = max(1, MAX_DIFFERENCES // self.means.size)
-        log_densities = -0.5 * np.log(2.0 * np.pi * self.variances).sum(axis=1)
-        self.constants = np.log(estimator.class_prior_) + log_densities
+    def __init__(self, classes: Array, priors: Floats, means: Floats, variances: Floats) -> None:
+        self.classes = classes
+        self.priors = priors
+        self.means = means
+        self.variances = variances
+        self.max_rows = max(1, MAX_DIFFERENCES // means.size)
+        log_densities = -0.5 * np.log(2.0 * np.pi * variances).sum(axis=1)
+        self.constants = np.log(priors) + log_densities
 
     def predict(self, rows: Floats) -> Array:
         """Return the class with the largest likelihood, of shape (rows,)."""
@@ -36,3 +37,10 @@ class GaussianBayesPredictor:
     def _log_likelihoods(self, rows: Floats) -> Floats:
         differences = rows[:, np.newaxis] - self.means
         return self.constants - 0.5 * (differences**2 / self.variances).sum(axis=2)  # type: ignore[no-any-return]
+
+
+def gaussian_bayes(estimator: Any) -> GaussianBayesPredictor:
+    """Return the predictor of a GaussianNB."""
+    return GaussianBayesPredictor(
+        estimator.classes_, estimator.class_prior_, estimator.theta_, estimator.var_
+    )

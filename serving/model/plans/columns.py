@@ -11,20 +11,25 @@ import numpy as np
 
 from serving.model.arrays import Floats
 
-# A function of the numbers and of an operand, in the order of the transformer's own arithmetic.
-Function = Callable[[Any, Any], Any]
-Step = tuple[Function, float]
+# A step of a transformer's own arithmetic: the name of a function of numpy, or FILL_MISSING, and
+# its second argument, which is not used if it takes one.
+Step = tuple[str, float]
+FILL_MISSING = "fill_missing"
+
+INVERSES = {"add": "subtract", "divide": "multiply", "multiply": "divide", "subtract": "add"}
 
 
-INVERSES: dict[Function, Function] = {
-    np.add: np.subtract,
-    np.divide: np.multiply,
-    np.multiply: np.divide,
-    np.subtract: np.add,
-}
+def step_function(name: str) -> Callable[[Any, Any], Any]:
+    """Return the function of a step: of the numbers, and of its second argument."""
+    if name == FILL_MISSING:
+        return _fill_missing
+    function = getattr(np, name)
+    if function.nargs == 3:
+        return function  # type: ignore[no-any-return]
+    return lambda numbers, _: function(numbers)
 
 
-def fill_missing(numbers: Floats, replacement: Floats) -> Floats:
+def _fill_missing(numbers: Floats, replacement: Floats) -> Floats:
     """Return `numbers` with `replacement` for each NaN."""
     return np.where(np.isnan(numbers), replacement, numbers)
 
@@ -44,7 +49,7 @@ class NumberColumn:
         """Return a value of the feature that becomes `number`, or about so."""
         for function, operand in reversed(self.steps):
             if function in INVERSES:
-                number = float(INVERSES[function](number, operand))
+                number = float(step_function(INVERSES[function])(number, operand))
         return number
 
 
@@ -65,7 +70,7 @@ class LookupColumn:
         """Return the column after further steps."""
         numbers = self.numbers
         for function, operand in steps:
-            numbers = function(numbers, operand)
+            numbers = step_function(function)(numbers, operand)
         return replace(self, numbers=numbers)
 
 

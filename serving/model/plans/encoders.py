@@ -11,12 +11,12 @@ import numpy as np
 
 from serving.model.arrays import Array, Floats
 from serving.model.plans.columns import (
+    FILL_MISSING,
     CategoryColumn,
     Column,
     LookupColumn,
     NoPlanError,
     NumberColumn,
-    fill_missing,
 )
 
 # A text that is no category, because people do not write it.
@@ -70,7 +70,7 @@ def _missing_value(column: Column, missing: Any) -> Any:
         if not column.steps:
             return missing
         [(function, operand), *others] = column.steps
-        if function is fill_missing and not others:
+        if function == FILL_MISSING and not others:
             return operand
     raise NoPlanError("an encoder after another transformer")
 

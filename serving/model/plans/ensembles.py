@@ -4,7 +4,7 @@ The values of the trees are added one after the other, as scikit-learn does, so 
 equal there are equal here.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from serving.model.arrays import Array, Floats
 from serving.model.plans.columns import NoPlanError
-from serving.model.plans.links import sigmoid, softmax, two_classes
-from serving.model.plans.trees import MISSING_CODE, FlatTrees, Tree
+from serving.model.plans.links import LINKS, sigmoid, softmax, two_classes
+from serving.model.plans.trees import MISSING_CODE, FlatTrees, Tree, flatten
 
 # With more rows the compiled loops of scikit-learn are quicker (`bench/plans.py`).
 MAX_ROWS = 100
@@ -25,9 +25,9 @@ class ForestPredictor:
     name = "trees"
     max_rows = MAX_ROWS
 
-    def __init__(self, trees: Sequence[Any], classes: Array | None, *, takes_missing: bool) -> None:
-        self.trees = FlatTrees([_tree(fitted.tree_) for fitted in trees])
-        self.n_trees = len(trees)
+    def __init__(self, trees: FlatTrees, classes: Array | None, *, takes_missing: bool) -> None:
+        self.trees = trees
+        self.n_trees = len(trees.roots)
         self.classes = classes
         self.takes_missing = takes_missing
         self.has_probabilities = classes is not None
@@ -47,23 +47,26 @@ class ForestPredictor:
 
 
 class BoostingPredictor:
-    """The sum of the values of trees, of which each stage has one for each score."""
+    """The sum of the values of trees, of which each stage has one for each score.
+
+    `link` is the name of the link, if there is one.
+    """
 
     name = "trees"
     max_rows = MAX_ROWS
 
     def __init__(
         self,
-        trees: Sequence[Tree],
+        trees: FlatTrees,
         baseline: Floats,
         classes: Array | None,
         *,
         takes_missing: bool,
         uses_float32: bool,
-        link: Callable[[Floats], Floats] | None = None,
-        zero_is_second_class: bool = False,
+        link: str | None,
+        zero_is_second_class: bool,
     ) -> None:
-        self.trees = FlatTrees(trees)
+        self.trees = trees
         self.baseline = baseline
         self.classes = classes
         self.takes_missing = takes_missing
@@ -76,9 +79,7 @@ class BoostingPredictor:
         """Return the class with the largest score of each row, or the score."""
         scores = self._scores(rows)
         if self.classes is None:
-            if self.link:
-                scores = self.link(scores)
-            return scores[:, 0]
+            return self._linked(scores)[:, 0]
         if scores.shape[1] > 1:
             return self.classes[scores.argmax(axis=1)]  # type: ignore[no-any-return]
         is_second = scores[:, 0] > 0
@@ -91,7 +92,12 @@ class BoostingPredictor:
         scores = self._scores(rows)
         if scores.shape[1] > 1:
             return softmax(scores)
-        return two_classes(sigmoid(self.link(scores) if self.link else scores))
+        return two_classes(sigmoid(self._linked(scores)))
+
+    def _linked(self, scores: Floats) -> Floats:
+        if self.link is None:
+            return scores
+        return LINKS[self.link](scores)
 
     def _scores(self, rows: Floats) -> Floats:
         if self.uses_float32:
@@ -122,7 +128,9 @@ def _forest(estimator: Any, trees: Sequence[Any]) -> ForestPredictor:
     if estimator.n_outputs_ > 1:
         raise NoPlanError("trees with several outputs")
     takes_missing = estimator.__sklearn_tags__().input_tags.allow_nan
-    return ForestPredictor(trees, getattr(estimator, "classes_", None), takes_missing=takes_missing)
+    flat_trees = flatten([_tree(fitted.tree_) for fitted in trees])
+    classes = getattr(estimator, "classes_", None)
+    return ForestPredictor(flat_trees, classes, takes_missing=takes_missing)
 
 
 def gradient_boosting(estimator: Any) -> BoostingPredictor:
@@ -138,9 +146,9 @@ def gradient_boosting(estimator: Any) -> BoostingPredictor:
 
     link = None
     if estimator.loss == "exponential":
-        link = _doubled
+        link = "double"
     return BoostingPredictor(
-        trees,
+        flatten(trees),
         estimator._raw_predict_init(origin)[0],
         getattr(estimator, "classes_", None),
         takes_missing=False,
@@ -162,19 +170,16 @@ def histogram_boosting(estimator: Any) -> BoostingPredictor:
     link = None
     classes = getattr(estimator, "classes_", None)
     if classes is None and estimator.loss in ("gamma", "poisson"):
-        link = np.exp
+        link = "exp"
     return BoostingPredictor(
-        trees,
+        flatten(trees),
         estimator._baseline_prediction.reshape(-1),
         classes,
         takes_missing=True,
         uses_float32=False,
         link=link,
+        zero_is_second_class=False,
     )
-
-
-def _doubled(scores: Floats) -> Floats:
-    return 2.0 * scores
 
 
 def _tree(tree: Any, learning_rate: float = 1.0) -> Tree:

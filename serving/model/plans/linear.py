@@ -1,35 +1,34 @@
 """Predictors of linear models: sums of products with the coefficients."""
 
-from collections.abc import Callable
 from math import exp
 from operator import mul
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from serving.model.arrays import Array, Floats
-from serving.model.plans.columns import NoPlanError, is_of_sklearn
-from serving.model.plans.links import sigmoid, softmax, two_classes
+from serving.model.plans.links import LINKS, sigmoid, softmax, two_classes
 
 # Below this size Python scores one row faster than numpy does (`bench/score.py`).
 MAX_SCALAR_COEFFICIENTS = 64
-# With larger coefficients the score of a row within float32 could overflow.
-MAX_ABSOLUTE_SUM = 1e200
 
 
 class LinearClassifier:
-    """A fitted linear classifier, for finite rows within float32."""
+    """A linear classifier, for finite rows within float32.
+
+    `weights` has the shape (scores, features); of two classes there is one score.
+    """
 
     name = "linear"
     takes_missing = False
     max_rows = None
 
-    def __init__(self, estimator: Any, *, has_probabilities: bool) -> None:
-        self.classes = estimator.classes_
-        self.weights = estimator.coef_
-        # An estimator without an intercept has 0.0 here, not an array.
-        self.intercept = np.broadcast_to(estimator.intercept_, self.weights.shape[:1])
+    def __init__(
+        self, weights: Any, intercept: Floats, classes: Array, *, has_probabilities: bool
+    ) -> None:
+        self.weights = weights
+        self.intercept = intercept
+        self.classes = classes
         self.has_probabilities = has_probabilities
 
         # Weights and intercept of each score, as Python numbers; empty if there are too many.
@@ -51,7 +50,7 @@ class LinearClassifier:
                 index = row_scores.index(max(row_scores))
             else:
                 index = int(row_scores[0] > 0)
-            return self.classes[index : index + 1]  # type: ignore[no-any-return]
+            return self.classes[index : index + 1]
 
         scores = self._decision_function(rows)
         if scores.shape[1] == 1:
@@ -84,94 +83,23 @@ class LinearClassifier:
 
 
 class LinearRegressor:
-    """A fitted linear regressor, for finite rows within float32."""
+    """A linear regressor, for finite rows within float32; `link` is the name of its link."""
 
     name = "linear"
     takes_missing = False
     max_rows = None
     has_probabilities = False
 
-    def __init__(self, estimator: Any, inverse_link: Callable[[Floats], Floats] | None) -> None:
-        self.weights = estimator.coef_.T
-        self.intercept = estimator.intercept_
-        self.inverse_link = inverse_link
+    def __init__(self, weights: Any, intercept: Any, link: str | None) -> None:
+        self.weights = weights
+        self.intercept = intercept
+        self.link = link
 
     def predict(self, rows: Floats) -> Array:
         """Return the predictions, of shape (rows,), or (rows, outputs) of several outputs."""
         predictions: Array = rows @ self.weights + self.intercept
-        if self.inverse_link:
+        if self.link:
             # What is not finite is left to the estimator.
             with np.errstate(over="ignore"):
-                predictions = self.inverse_link(predictions)
+                predictions = LINKS[self.link](predictions)
         return predictions
-
-
-# Those whose methods are their own, and give the same as those of LogisticRegression.
-LINEAR_CLASSIFIERS = frozenset(
-    {"LinearDiscriminantAnalysis", "RidgeClassifier", "RidgeClassifierCV"}
-)
-WITH_PROBABILITIES = frozenset({"LinearDiscriminantAnalysis"})
-# Those whose prediction is the sum of the products, by the name of their class in scikit-learn.
-LINEAR_REGRESSORS = frozenset(
-    {
-        "ARDRegression",
-        "BayesianRidge",
-        "ElasticNet",
-        "ElasticNetCV",
-        "HuberRegressor",
-        "Lars",
-        "LarsCV",
-        "Lasso",
-        "LassoCV",
-        "LassoLars",
-        "LassoLarsCV",
-        "LassoLarsIC",
-        "LinearRegression",
-        "LinearSVR",
-        "MultiTaskElasticNet",
-        "MultiTaskElasticNetCV",
-        "MultiTaskLasso",
-        "MultiTaskLassoCV",
-        "OrthogonalMatchingPursuit",
-        "OrthogonalMatchingPursuitCV",
-        "PassiveAggressiveRegressor",
-        "QuantileRegressor",
-        "Ridge",
-        "RidgeCV",
-        "SGDRegressor",
-        "TheilSenRegressor",
-    }
-)
-# Those whose prediction is the exponential of that sum.
-LOG_LINEAR_REGRESSORS = frozenset({"GammaRegressor", "PoissonRegressor"})
-
-
-def linear_predictor(estimator: Any) -> LinearClassifier | LinearRegressor:
-    """Return the predictor of a linear model. Raises NoPlanError if its answers could differ."""
-    kind = type(estimator).__name__
-    predictor: LinearClassifier | LinearRegressor
-    if _inherits(estimator, "predict") and _inherits(estimator, "decision_function"):
-        has_probabilities = _inherits(estimator, "predict_proba")
-        predictor = LinearClassifier(estimator, has_probabilities=has_probabilities)
-    elif is_of_sklearn(estimator) and kind in LINEAR_CLASSIFIERS:
-        binarizer = getattr(estimator, "_label_binarizer", None)
-        if binarizer is not None and binarizer.y_type_.startswith("multilabel"):
-            raise NoPlanError("a linear classifier with several labels a row")
-        predictor = LinearClassifier(estimator, has_probabilities=kind in WITH_PROBABILITIES)
-    elif is_of_sklearn(estimator) and kind in LINEAR_REGRESSORS:
-        predictor = LinearRegressor(estimator, None)
-    elif is_of_sklearn(estimator) and kind in LOG_LINEAR_REGRESSORS:
-        predictor = LinearRegressor(estimator, np.exp)
-    else:
-        raise NoPlanError(f"{kind} has no plan")
-
-    for attribute in (estimator.coef_, estimator.intercept_):
-        if np.abs(attribute).sum() > MAX_ABSOLUTE_SUM:
-            raise NoPlanError("coefficients whose sums could overflow")
-    return predictor
-
-
-def _inherits(estimator: Any, method: str) -> bool:
-    """Return whether the estimator has the method of LogisticRegression."""
-    # The methods are compared, not the class: a subclass may override them.
-    return getattr(type(estimator), method, None) is getattr(LogisticRegression, method)

@@ -1,13 +1,20 @@
 """The matrix that the last step of a pipeline is asked with, from the rows of the service."""
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.model.arrays import Floats, Rows
-from serving.model.plans.columns import Column, Function, LookupColumn, NoPlanError, NumberColumn
+from serving.model.plans.columns import (
+    Column,
+    LookupColumn,
+    NoPlanError,
+    NumberColumn,
+    step_function,
+)
 
 
 def _places(outputs: list[int]) -> slice | NDArray[np.intp]:
@@ -21,14 +28,14 @@ class NumberBlock:
     """Columns that are computed from numbers by the same functions."""
 
     def __init__(
-        self, outputs: list[int], columns: list[NumberColumn], functions: tuple[Function, ...]
+        self, outputs: list[int], columns: list[NumberColumn], functions: tuple[str, ...]
     ) -> None:
         self.outputs = _places(outputs)
         self.sources = _places([column.source for column in columns])
-        self.steps: list[tuple[Function, Floats]] = []
+        self.steps: list[tuple[Callable[[Any, Any], Any], Floats]] = []
         for position, function in enumerate(functions):
             operands = np.array([column.steps[position][1] for column in columns])
-            self.steps.append((function, operands))
+            self.steps.append((step_function(function), operands))
 
     def fill(self, matrix: Floats, rows: Rows) -> bool:
         """Write the columns into `matrix`, and return whether they are known."""
@@ -78,11 +85,11 @@ class LookupBlock:
 class MatrixBuilder:
     """Builds the matrix of a pipeline's columns."""
 
-    def __init__(self, columns: list[Column], unseen_is_missing: frozenset[int]) -> None:
+    def __init__(self, columns: Sequence[Column], unseen_is_missing: frozenset[int]) -> None:
         self.n_columns = len(columns)
         self.blocks: list[NumberBlock | LookupBlock] = []
 
-        numbers: defaultdict[tuple[Function, ...], list[int]] = defaultdict(list)
+        numbers: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         lookups: defaultdict[Any, list[int]] = defaultdict(list)
         for output, column in enumerate(columns):
             if isinstance(column, NumberColumn):

@@ -1,6 +1,6 @@
 """The predictor of multi-layer perceptrons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,19 @@ ACTIVATIONS: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
+# Weights, intercepts, and the name of the activation that follows.
+Layer = tuple[Floats, Floats, str]
+
+
 class NetworkPredictor:
-    """Layers of weights, each followed by its activation."""
+    """Layers, from the first to the last."""
 
     name = "network"
     takes_missing = False
     max_rows = None
 
-    def __init__(self, estimator: Any, classes: Array | None) -> None:
-        hidden = [ACTIVATIONS[estimator.activation]] * (estimator.n_layers_ - 2)
-        activations = [*hidden, ACTIVATIONS[estimator.out_activation_]]
-        self.layers = list(zip(estimator.coefs_, estimator.intercepts_, activations, strict=True))
+    def __init__(self, layers: Sequence[Layer], classes: Array | None) -> None:
+        self.layers = layers
         self.classes = classes
         self.has_probabilities = classes is not None
 
@@ -55,15 +57,17 @@ class NetworkPredictor:
     def _outputs(self, rows: Floats) -> Floats:
         values = rows
         for weights, intercepts, activation in self.layers:
-            values = activation(values @ weights + intercepts)
+            values = ACTIVATIONS[activation](values @ weights + intercepts)
         return values
 
 
 def network(estimator: Any) -> NetworkPredictor:
     """Return the predictor of a perceptron. Raises NoPlanError for several labels a row."""
+    activations = [estimator.activation] * (estimator.n_layers_ - 2) + [estimator.out_activation_]
+    layers = list(zip(estimator.coefs_, estimator.intercepts_, activations, strict=True))
     binarizer = getattr(estimator, "_label_binarizer", None)
     if binarizer is None:
-        return NetworkPredictor(estimator, None)
+        return NetworkPredictor(layers, None)
     if binarizer.y_type_.startswith("multilabel"):
         raise NoPlanError("a network with several labels a row")
-    return NetworkPredictor(estimator, estimator.classes_)
+    return NetworkPredictor(layers, estimator.classes_)

@@ -17,19 +17,15 @@ MAX_DIFFERENCES_OF_ONE_ROW = 100_000
 class Kernel:
     """The similarity of rows and support vectors."""
 
-    def __init__(self, estimator: Any) -> None:
-        self.kind = estimator.kernel
-        self.vectors = estimator.support_vectors_
-        self.gamma = estimator._gamma
-        self.coef0 = estimator.coef0
-        self.degree = estimator.degree
-        if self.kind not in ("linear", "poly", "rbf", "sigmoid"):
-            raise NoPlanError("support vectors with a kernel of one's own")
-        if not isinstance(self.vectors, np.ndarray):
-            raise NoPlanError("sparse support vectors")
-        if self.vectors.size > MAX_DIFFERENCES_OF_ONE_ROW:
-            raise NoPlanError("so many support vectors that libsvm is quicker")
-        self.max_rows = MAX_DIFFERENCES // self.vectors.size
+    def __init__(
+        self, kind: str, vectors: Floats, gamma: float, coef0: float, degree: float
+    ) -> None:
+        self.kind = kind
+        self.vectors = vectors
+        self.gamma = gamma
+        self.coef0 = coef0
+        self.degree = degree
+        self.max_rows = MAX_DIFFERENCES // vectors.size
 
     def __call__(self, rows: Floats) -> Floats:
         """Return the similarities, of shape (rows, support vectors)."""
@@ -56,43 +52,36 @@ class SupportVectorRegressor:
     takes_missing = False
     has_probabilities = False
 
-    def __init__(self, estimator: Any) -> None:
-        self.kernel = Kernel(estimator)
-        self.max_rows = self.kernel.max_rows
-        self.coefficients = estimator._dual_coef_[0]
-        self.intercept = estimator._intercept_[0]
+    def __init__(self, kernel: Kernel, coefficients: Floats, intercept: float) -> None:
+        self.kernel = kernel
+        self.max_rows = kernel.max_rows
+        self.coefficients = coefficients
+        self.intercept = intercept
 
     def predict(self, rows: Floats) -> Array:
         """Return the sums, of shape (rows,)."""
-        return self.kernel(rows) @ self.coefficients + self.intercept  # type: ignore[no-any-return]
+        return self.kernel(rows) @ self.coefficients + self.intercept
 
 
 class SupportVectorClassifier:
-    """A vote of each pair of classes; of classes with as many votes, the first."""
+    """A vote of each pair of classes; of classes with as many votes, the first.
+
+    `coefficients` has the shape (support vectors, pairs).
+    """
 
     name = "support vectors"
     takes_missing = False
     has_probabilities = False  # libsvm's own are left to the estimator
 
-    def __init__(self, estimator: Any) -> None:
-        if estimator.break_ties:
-            raise NoPlanError("support vectors with break_ties")
-        self.kernel = Kernel(estimator)
-        self.max_rows = self.kernel.max_rows
-        self.classes = estimator.classes_
-        self.pairs = list(combinations(range(len(self.classes)), 2))
-        self.intercepts = estimator._intercept_
-
-        # The coefficients of each pair; the support vectors are in the order of their classes.
-        ends = np.cumsum(estimator._n_support)
-        starts = ends - estimator._n_support
-        duals = estimator._dual_coef_
-        self.coefficients = np.zeros((duals.shape[1], len(self.pairs)))
-        for pair, (first, second) in enumerate(self.pairs):
-            of_first = slice(starts[first], ends[first])
-            of_second = slice(starts[second], ends[second])
-            self.coefficients[of_first, pair] = duals[second - 1, of_first]
-            self.coefficients[of_second, pair] = duals[first, of_second]
+    def __init__(
+        self, kernel: Kernel, coefficients: Floats, intercepts: Floats, classes: Array
+    ) -> None:
+        self.kernel = kernel
+        self.max_rows = kernel.max_rows
+        self.coefficients = coefficients
+        self.intercepts = intercepts
+        self.classes = classes
+        self.pairs = _pairs(classes)
 
     def predict(self, rows: Floats) -> Array:
         """Return the classes, of shape (rows,)."""
@@ -102,3 +91,45 @@ class SupportVectorClassifier:
             votes[:, first] += decisions[:, pair] > 0
             votes[:, second] += decisions[:, pair] <= 0
         return self.classes[votes.argmax(axis=1)]  # type: ignore[no-any-return]
+
+
+def support_vector_regressor(estimator: Any) -> SupportVectorRegressor:
+    """Return the predictor of an SVR. Raises NoPlanError."""
+    return SupportVectorRegressor(
+        _kernel(estimator), estimator._dual_coef_[0], estimator._intercept_[0]
+    )
+
+
+def support_vector_classifier(estimator: Any) -> SupportVectorClassifier:
+    """Return the predictor of an SVC. Raises NoPlanError."""
+    if estimator.break_ties:
+        raise NoPlanError("support vectors with break_ties")
+    kernel = _kernel(estimator)
+
+    # The coefficients of each pair; the support vectors are in the order of their classes.
+    ends = np.cumsum(estimator._n_support)
+    starts = ends - estimator._n_support
+    duals = estimator._dual_coef_
+    pairs = _pairs(estimator.classes_)
+    coefficients = np.zeros((duals.shape[1], len(pairs)))
+    for pair, (first, second) in enumerate(pairs):
+        of_first = slice(starts[first], ends[first])
+        of_second = slice(starts[second], ends[second])
+        coefficients[of_first, pair] = duals[second - 1, of_first]
+        coefficients[of_second, pair] = duals[first, of_second]
+    return SupportVectorClassifier(kernel, coefficients, estimator._intercept_, estimator.classes_)
+
+
+def _kernel(estimator: Any) -> Kernel:
+    if estimator.kernel not in ("linear", "poly", "rbf", "sigmoid"):
+        raise NoPlanError("support vectors with a kernel of one's own")
+    vectors = estimator.support_vectors_
+    if not isinstance(vectors, np.ndarray):
+        raise NoPlanError("sparse support vectors")
+    if vectors.size > MAX_DIFFERENCES_OF_ONE_ROW:
+        raise NoPlanError("so many support vectors that libsvm is quicker")
+    return Kernel(estimator.kernel, vectors, estimator._gamma, estimator.coef0, estimator.degree)
+
+
+def _pairs(classes: Array) -> list[tuple[int, int]]:
+    return list(combinations(range(len(classes)), 2))

@@ -8,13 +8,13 @@ import numpy as np
 from sklearn.utils import check_array
 
 from serving.model.plans.columns import (
+    FILL_MISSING,
     CategoryColumn,
     Column,
     LookupColumn,
     NoPlanError,
     NumberColumn,
     Step,
-    fill_missing,
     is_of_sklearn,
 )
 from serving.model.plans.encoders import encoded_columns
@@ -51,30 +51,28 @@ def _robust_scaler(scaler: Any, columns: Columns) -> Columns:
 def _shifted_and_divided(columns: Columns, shifts: Any, divisors: Any) -> Columns:
     """Return `columns` less `shifts`, divided by `divisors`; either is None if it is not done."""
     if shifts is not None:
-        columns = _with_operands(columns, np.subtract, shifts)
+        columns = _with_operands(columns, "subtract", shifts)
     if divisors is not None:
-        columns = _with_operands(columns, np.divide, divisors)
+        columns = _with_operands(columns, "divide", divisors)
     return columns
 
 
 def _min_max_scaler(scaler: Any, columns: Columns) -> Columns:
-    columns = _with_operands(columns, np.multiply, scaler.scale_)
-    columns = _with_operands(columns, np.add, scaler.min_)
+    columns = _with_operands(columns, "multiply", scaler.scale_)
+    columns = _with_operands(columns, "add", scaler.min_)
     if scaler.clip:
         columns = _clipped(columns, *scaler.feature_range)
     return columns
 
 
 def _max_abs_scaler(scaler: Any, columns: Columns) -> Columns:
-    columns = _with_operands(columns, np.divide, scaler.scale_)
+    columns = _with_operands(columns, "divide", scaler.scale_)
     if getattr(scaler, "clip", False):
         columns = _clipped(columns, -1.0, 1.0)
     return columns
 
 
-def _with_operands(
-    columns: Columns, function: Callable[[Any, Any], Any], operands: Sequence[float]
-) -> Columns:
+def _with_operands(columns: Columns, function: str, operands: Sequence[float]) -> Columns:
     """Return `columns` after one step, each with its operand."""
     made = []
     for column, operand in zip(columns, operands, strict=True):
@@ -83,7 +81,7 @@ def _with_operands(
 
 
 def _clipped(columns: Columns, minimum: float, maximum: float) -> Columns:
-    steps = [(np.maximum, float(minimum)), (np.minimum, float(maximum))]
+    steps = [("maximum", float(minimum)), ("minimum", float(maximum))]
     return [_after_steps(column, *steps) for column in columns]
 
 
@@ -98,7 +96,7 @@ def _simple_imputer(imputer: Any, columns: Columns) -> Columns:
         if isinstance(column, CategoryColumn):
             made.append(CategoryColumn(column.source, statistic))
         else:
-            made.append(column.after((fill_missing, float(statistic))))
+            made.append(column.after((FILL_MISSING, float(statistic))))
 
     if imputer.add_indicator:
         for index in imputer.indicator_.features_:
@@ -119,14 +117,12 @@ def _function_transformer(transformer: Any, columns: Columns) -> Columns:
         function = None  # HistGradientBoosting validates its numbers so
     if function is None:
         return columns
-    takes_one_array = isinstance(function, np.ufunc) and function.signature is None
-    if not takes_one_array or function.nargs != 2 or transformer.kw_args:
+    name = getattr(function, "__name__", "")
+    is_of_numpy = isinstance(function, np.ufunc) and getattr(np, name, None) is function
+    takes_one_array = is_of_numpy and function.signature is None and function.nargs == 2
+    if not takes_one_array or transformer.kw_args:
         raise NoPlanError("FunctionTransformer of a function that is not numpy's")
-
-    def apply(numbers: Any, _: Any) -> Any:
-        return function(numbers)
-
-    return [_after_steps(column, (apply, 0.0)) for column in columns]
+    return [_after_steps(column, (name, 0.0)) for column in columns]
 
 
 def _pipeline(pipeline: Any, columns: Columns) -> Columns:

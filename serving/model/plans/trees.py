@@ -46,44 +46,34 @@ class Tree:
 
 
 class FlatTrees:
-    """The nodes of several trees. Raises NoPlanError if they are too many to be copied."""
+    """The nodes of several trees; `roots` are the indices of their roots.
 
-    def __init__(self, trees: Sequence[Tree]) -> None:
-        if sum(tree.values.size for tree in trees) > MAX_VALUES:
-            raise NoPlanError("trees of so many nodes that a copy would be large")
-        layouts = [_children_side_by_side(tree) for tree in trees]
-        sizes = [len(order) for order, _ in layouts]
-        self.roots = np.cumsum([0, *sizes[:-1]])
-        self.depth = max(depth for _, depth in layouts)
+    `goes_left_by_code` has a row for each node that compares categories, which
+    `code_table_index` tells of each node; it is -1 for the others.
+    """
 
-        left: list[Indices] = []
-        feature: list[Indices] = []
-        threshold: list[Floats] = []
-        missing_right: list[Flags] = []
-        values: list[Floats] = []
-        self.code_tables: list[Flags] = []
-        code_table_index = np.full(sum(sizes), -1)
-        for tree, (order, _), root in zip(trees, layouts, self.roots.tolist(), strict=True):
-            position = np.empty(len(order), dtype=np.intp)
-            position[order] = np.arange(len(order))
-            is_leaf = tree.left[order] < 0
-
-            left.append(root + position[np.where(is_leaf, order, tree.left[order])])
-            feature.append(np.where(is_leaf, 0, tree.feature[order]))
-            threshold.append(np.where(is_leaf, np.inf, tree.threshold[order]))
-            missing_right.append(~is_leaf & tree.missing_right[order])
-            values.append(tree.values[order])
-            for node, goes_left in tree.goes_left_by_code.items():
-                code_table_index[root + position[node]] = len(self.code_tables)
-                self.code_tables.append(goes_left)
-
-        self.left = np.concatenate(left)
-        self.feature = np.concatenate(feature)
-        self.threshold = np.concatenate(threshold)
-        self.missing_right = np.concatenate(missing_right)
-        self.values = np.concatenate(values)
+    def __init__(
+        self,
+        *,
+        roots: Indices,
+        depth: int,
+        left: Indices,
+        feature: Indices,
+        threshold: Floats,
+        missing_right: Flags,
+        values: Floats,
+        code_table_index: Indices,
+        goes_left_by_code: Flags,
+    ) -> None:
+        self.roots = roots
+        self.depth = depth
+        self.left = left
+        self.feature = feature
+        self.threshold = threshold
+        self.missing_right = missing_right
+        self.values = values
         self.code_table_index = code_table_index
-        self.goes_left_by_code = np.array(self.code_tables)
+        self.goes_left_by_code = goes_left_by_code
 
     def thresholds(self) -> Iterable[tuple[int, float]]:
         """Return the feature and the threshold of each comparison, each once."""
@@ -125,12 +115,54 @@ class FlatTrees:
         goes_right: Flags = values > self.threshold[nodes]
         if has_missing:
             goes_right |= np.isnan(values) & self.missing_right[nodes]
-        if self.code_tables:
+        if len(self.goes_left_by_code):
             index = self.code_table_index[nodes]
             by_code = index >= 0
             codes = _category_codes(values[by_code])
             goes_right[by_code] = ~self.goes_left_by_code[index[by_code], codes]
         return goes_right
+
+
+def flatten(trees: Sequence[Tree]) -> FlatTrees:
+    """Return the nodes of all trees. Raises NoPlanError if they are too many to be copied."""
+    if sum(tree.values.size for tree in trees) > MAX_VALUES:
+        raise NoPlanError("trees of so many nodes that a copy would be large")
+    layouts = [_children_side_by_side(tree) for tree in trees]
+    sizes = [len(order) for order, _ in layouts]
+    roots = np.cumsum([0, *sizes[:-1]])
+
+    left: list[Indices] = []
+    feature: list[Indices] = []
+    threshold: list[Floats] = []
+    missing_right: list[Flags] = []
+    values: list[Floats] = []
+    code_tables: list[Flags] = []
+    code_table_index = np.full(sum(sizes), -1)
+    for tree, (order, _), root in zip(trees, layouts, roots.tolist(), strict=True):
+        position = np.empty(len(order), dtype=np.intp)
+        position[order] = np.arange(len(order))
+        is_leaf = tree.left[order] < 0
+
+        left.append(root + position[np.where(is_leaf, order, tree.left[order])])
+        feature.append(np.where(is_leaf, 0, tree.feature[order]))
+        threshold.append(np.where(is_leaf, np.inf, tree.threshold[order]))
+        missing_right.append(~is_leaf & tree.missing_right[order])
+        values.append(tree.values[order])
+        for node, goes_left in tree.goes_left_by_code.items():
+            code_table_index[root + position[node]] = len(code_tables)
+            code_tables.append(goes_left)
+
+    return FlatTrees(
+        roots=roots,
+        depth=max(depth for _, depth in layouts),
+        left=np.concatenate(left),
+        feature=np.concatenate(feature),
+        threshold=np.concatenate(threshold),
+        missing_right=np.concatenate(missing_right),
+        values=np.concatenate(values),
+        code_table_index=code_table_index,
+        goes_left_by_code=np.array(code_tables),
+    )
 
 
 def _children_side_by_side(tree: Tree) -> tuple[Indices, int]:

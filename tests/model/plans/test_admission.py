@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from fitted_estimators import X, y
 from fixture_models import build_penguins_estimator, load_penguins
 from helpers import card_fields
+from serving.model.loading import load_model
 from serving.model.plans.admission import check_plan
+from serving.model.plans.building import build_plan
 from serving.model.plans.columns import NoPlanError
-from serving.model.plans.plan import build_plan
 from serving.model.signature import Signature
-from serving.model.storage import load_model, save_model
+from serving.model.storage import save_model
 from serving.training.dataset import Dataset, TrainingData
 
 
@@ -201,7 +202,7 @@ def test_plan_without_admission_is_compared_at_start(tmp_path, monkeypatch, has_
         move_threshold(plan)
         return plan
 
-    monkeypatch.setattr("serving.model.model.build_plan", spoiled_plan)
+    monkeypatch.setattr("serving.model.estimator_model.build_plan", spoiled_plan)
     model = load_model(path)
     assert model.plan is None
     assert model.plan_refusal == "its answers differ from the estimator's"

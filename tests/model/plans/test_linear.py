@@ -9,9 +9,9 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.svm import LinearSVC
 
-from serving.model.model import Model
+from serving.model.estimator_model import EstimatorModel
 from serving.model.plans.columns import NoPlanError
-from serving.model.plans.linear import linear_predictor
+from serving.model.plans.linear_estimators import linear_predictor
 
 X, y = load_iris(return_X_y=True)
 WORDS = np.array(["a", "b", "c"])
@@ -75,7 +75,7 @@ def predict_one_by_one(method, rows):
 @given(rows=TABLES)
 def test_coefficients_predict_as_estimator(fitted, rows):
     """Classes and probabilities are the estimator's, for many rows and one by one."""
-    model = Model(fitted, "", None)
+    model = EstimatorModel(fitted, "", None)
     expected = fitted.predict(rows)
     gaps = score_gaps(fitted, rows)
     determined = has_determined_class(fitted, rows, gaps)
@@ -97,7 +97,7 @@ def test_coefficients_predict_as_estimator(fitted, rows):
 def test_linear_classifier_does_not_call_estimator(fitted, monkeypatch):
     """A linear classifier predicts without the `predict` of its estimator."""
     expected = fitted.predict(X)
-    model = Model(fitted, "", None)
+    model = EstimatorModel(fitted, "", None)
     monkeypatch.setattr(fitted, "predict", None)
     np.testing.assert_array_equal(model.predict(X), expected)
 
@@ -109,7 +109,7 @@ def test_subclass_keeps_its_predict():
         def predict(self, rows):
             return np.zeros(len(rows), dtype=int)
 
-    model = Model(FirstClassOnly(max_iter=500).fit(X, y), "", None)
+    model = EstimatorModel(FirstClassOnly(max_iter=500).fit(X, y), "", None)
     assert model.predict(X[-1:]).tolist() == [0]
 
 
@@ -126,4 +126,4 @@ def test_sparse_coefficients_predict():
     """A classifier with sparse coefficients predicts as before."""
     fitted = logistic_regression(y)
     expected = fitted.predict(X)
-    np.testing.assert_array_equal(Model(fitted.sparsify(), "", None).predict(X), expected)
+    np.testing.assert_array_equal(EstimatorModel(fitted.sparsify(), "", None).predict(X), expected)

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 
 from fitted_estimators import X, y
 from plan_answers import plan_of
-from serving.model.model import Model
+from serving.model.estimator_model import EstimatorModel
 from serving.model.plans.columns import NoPlanError
 
 
@@ -41,7 +41,7 @@ def test_differences_of_many_rows_are_left_to_the_estimator(estimator, monkeypat
     plan = plan_of(fitted)
     assert plan.predict(X[:1]) is not None
     assert plan.predict(X) is None
-    np.testing.assert_array_equal(Model(fitted, "", None).predict(X), fitted.predict(X))
+    np.testing.assert_array_equal(EstimatorModel(fitted, "", None).predict(X), fitted.predict(X))
 
 
 def test_numbers_beyond_float32_are_left_to_the_estimator():

@@ -36,7 +36,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fitted_estimators import ESTIMATORS, X, fitted_estimator, y
 from plan_answers import assert_same_answers, plan_of
-from serving.model.model import Model
+from serving.model.estimator_model import EstimatorModel
 from serving.model.plans.columns import NoPlanError
 
 FLOAT32 = float(np.finfo(np.float32).max)
@@ -156,7 +156,10 @@ def test_networks(activation):
 def test_several_labels_a_row_have_no_plan():
     """A row of labels is not one of the classes."""
     labels = np.column_stack([y > 0, y > 1, y == 1])
-    for estimator in (RidgeClassifier(), MLPClassifier(3, solver="lbfgs", max_iter=500)):
+    for estimator in (
+        RidgeClassifier(),
+        MLPClassifier(3, solver="lbfgs", max_iter=2000, random_state=0),
+    ):
         with pytest.raises(NoPlanError, match="several labels a row"):
             plan_of(estimator.fit(X, labels))
 
@@ -241,8 +244,8 @@ def test_estimator_is_not_called(estimator, monkeypatch):
     """A model with a plan predicts without its estimator; without the plan, by it alone."""
     fitted = estimator.fit(X, y)
     expected = fitted.predict(X[:100])
-    planned = Model(fitted, "", None)
-    plain = Model(fitted, "", None, use_plan=False)
+    planned = EstimatorModel(fitted, "", None)
+    plain = EstimatorModel(fitted, "", None, use_plan=False)
     np.testing.assert_array_equal(plain.predict(X[:100]), expected)
 
     monkeypatch.setattr(type(fitted), "predict", None)

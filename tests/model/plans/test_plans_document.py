@@ -6,8 +6,8 @@ import pytest
 
 from fitted_estimators import ESTIMATORS, fitted_estimator
 from helpers import ROOT
+from serving.model.plans.building import PREDICTORS, SEARCHES, build_plan
 from serving.model.plans.columns import NoPlanError
-from serving.model.plans.plan import PREDICTORS, SEARCHES, build_plan
 from serving.model.plans.transformers import TRANSFORMERS
 from serving.model.signature import Signature
 
