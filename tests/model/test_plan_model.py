@@ -148,6 +148,20 @@ def test_spoiled_plan_file_is_refused(save, spoil, message):
         load_model(plan_path)
 
 
+def test_hostile_plan_file_calls_nothing(save, tmp_path, monkeypatch):
+    """A step can only name an element-wise function of numpy, and nothing that touches files."""
+    monkeypatch.chdir(tmp_path)
+    path = save(make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(X, y))
+    plan_model(path)
+    plan_path = path.with_suffix(".plan")
+    content = plan_path.read_bytes()
+    for name in (b"\xa4save", b"\xa8fromfile", b"\xa7__all__"):
+        plan_path.write_bytes(content.replace(b"\xa8subtract", name))
+        with pytest.raises(ModelError, match="is no step of a plan"):
+            load_model(plan_path)
+    assert sorted(tmp_path.iterdir()) == [path.with_suffix(".json"), path, plan_path]
+
+
 def test_plan_of_another_model_is_refused(save):
     """A plan file is of the pickle that its card is of."""
     path = save(LogisticRegression(max_iter=500).fit(X, y))

@@ -20,10 +20,15 @@ INVERSES = {"add": "subtract", "divide": "multiply", "multiply": "divide", "subt
 
 
 def step_function(name: str) -> Callable[[Any, Any], Any]:
-    """Return the function of a step: of the numbers, and of its second argument."""
+    """Return the function of a step: of the numbers, and of its second argument.
+
+    Raises ValueError unless it is an element-wise function of numpy, which only computes.
+    """
     if name == FILL_MISSING:
         return _fill_missing
-    function = getattr(np, name)
+    function = getattr(np, name, None)
+    if not isinstance(function, np.ufunc):
+        raise ValueError(f"{name} is no step of a plan")
     if function.nargs == 3:
         return function  # type: ignore[no-any-return]
     return lambda numbers, _: function(numbers)
