@@ -30,7 +30,7 @@ def step_function(name: str) -> Callable[[Any, Any], Any]:
     if not isinstance(function, np.ufunc):
         raise ValueError(f"{name} is no step of a plan")
     if function.nargs == 3:
-        return function  # type: ignore[no-any-return]
+        return function
     return lambda numbers, _: function(numbers)
 
 
