@@ -76,6 +76,11 @@ def parse_csv_field(text: str, feature: FeatureInfo | None) -> bool | float | st
         return None
     if feature.type == "boolean":
         return BOOLEANS.get(normalized, text)
-    if feature.type in ("number", "integer") or has_integer_categories(feature):
+    if has_numbers(feature):
         return read_number(text)
     return text
+
+
+def has_numbers(feature: FeatureInfo) -> bool:
+    """Return whether the values of a feature are numbers, as categories may be."""
+    return feature.type in ("number", "integer") or has_integer_categories(feature)

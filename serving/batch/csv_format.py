@@ -14,7 +14,8 @@ from serving.batch.stats import BatchError
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 100
-DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+\s*")
+DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
+DECIMAL_POINT = re.compile(r"\s*[-+]?[0-9]+\.[0-9]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
 
 UTF_16_BY_MARK = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
@@ -82,34 +83,41 @@ def detect_format(
     decimal = options.decimal
     if decimal is None:
         decimal = "."
-        if delimiter != "," and has_decimal_commas(sample, delimiter):
+        if delimiter != "," and has_decimal_commas(sample, delimiter, options.has_header):
             decimal = ","
             notes.append("decimal comma")
     return CsvFormat(delimiter, decimal, options.has_header, encoding, ends_with_cr, tuple(notes))
 
 
 def guess_delimiter(sample: bytes, features: Sequence[str], options: ReadOptions) -> str:
-    """Return the delimiter with which the first line has most features, or else most fields."""
+    """Return the delimiter with which the first line has most features, or else most fields.
 
-    def score(delimiter: str) -> tuple[int, int]:
+    Without a header it is the one with a field for each feature.
+    """
+
+    def score(delimiter: str) -> tuple[int, bool, int]:
         first_rows = read_rows(sample, delimiter, 1) or [[]]
         names = [options.renames.get(name, name) for name in first_rows[0]]
-        return len(match_features(features, names)), len(names)
+        is_row = not options.has_header and len(names) == len(features)
+        return len(match_features(features, names)), is_row, len(names)
 
     return max(DELIMITERS, key=score)
 
 
-def has_decimal_commas(sample: bytes, delimiter: str) -> bool:
+def has_decimal_commas(sample: bytes, delimiter: str, has_header: bool) -> bool:
     """Return whether numbers in the sample have a comma, and none has a point."""
-    fields = [field for row in read_rows(sample, delimiter, SAMPLE_LINES)[1:] for field in row]
-    with_point = any(re.fullmatch(r"\s*[-+]?[0-9]+\.[0-9]+\s*", field) for field in fields)
-    return not with_point and any(map(DECIMAL_COMMA.fullmatch, fields))
+    rows = read_rows(sample, delimiter, SAMPLE_LINES)
+    if has_header:
+        rows = rows[1:]
+    fields = [field for row in rows for field in row]
+    has_point = any(map(DECIMAL_POINT.fullmatch, fields))
+    return not has_point and any(map(DECIMAL_COMMA.fullmatch, fields))
 
 
 def read_rows(sample: bytes, delimiter: str, n_rows: int) -> list[list[str]]:
-    """Return the fields of the first lines."""
+    """Return the fields of the first lines that are not blank."""
     text = io.StringIO(sample.decode("utf-8-sig", errors="replace"), newline="")
-    reader = csv.reader(text, delimiter=delimiter)
+    reader = filter(None, csv.reader(text, delimiter=delimiter))
     rows = []
     for row, _ in zip(reader, range(n_rows), strict=False):
         rows.append(row)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from serving.api.values import has_numbers
 from serving.model.card import FeatureInfo, FeatureValue
 from serving.model.model import Model
 from serving.page.bars import Bar, histogram
@@ -136,6 +137,11 @@ def describe_prediction(model: Model, prediction: Any) -> str:
     if isinstance(prediction, float):
         return f"{prediction:.4g}"
     return str(prediction)
+
+
+def list_numeric_features(model: Model) -> list[str]:
+    """Return the names of the features whose values are numbers."""
+    return [feature.name for feature in model.signature.features if has_numbers(feature)]
 
 
 def to_json(value: FeatureValue | Sequence[FeatureValue]) -> str:

@@ -14,7 +14,7 @@ from serving.api.service import Service, current_service
 from serving.page import facts
 from serving.page.bars import CHART_HEIGHT, CHART_WIDTH, histogram
 from serving.page.coefficients import read_coefficients
-from serving.page.inputs import describe_inputs, list_presets, to_json
+from serving.page.inputs import describe_inputs, list_numeric_features, list_presets, to_json
 
 STATIC = Path(__file__).parent / "static"
 ASSETS = sorted(path.name for path in STATIC.iterdir())
@@ -118,6 +118,8 @@ def page_context(service: Service) -> dict[str, Any]:
         "script_data": {
             "classes": [[str(value), label] for value, label in model.labels.items()],
             "features": model.features,
+            "numbers": list_numeric_features(model),
+            "width": model.n_features,
             "outputs": outputs,
             "feedbackClasses": feedback_classes,
         },

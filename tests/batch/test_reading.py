@@ -98,6 +98,16 @@ def test_scores_file_of_excel(tmp_path):
     assert error.endswith("row 1 (line 2): 'petal length (cm)': expected a number, got '1.x'")
 
 
+def test_file_without_header_shows_its_format(tmp_path):
+    """The delimiter without a header is the one that gives a field for each feature."""
+    lines = ["5,1;3,5;1,4;0,2", "6,3;3,3;6;2,5"]
+    (tmp_path / "in.csv").write_text("\n".join(lines))
+    words = [tmp_path / "in.csv", tmp_path / "out.csv", "--no-header"]
+    assert stderr_of(*words) == [f"{tmp_path / 'in.csv'}: delimiter ';', decimal comma"]
+    output = (tmp_path / "out.csv").read_text().splitlines()
+    assert output == [f"{lines[0]};0;setosa", f"{lines[1]};2;virginica"]
+
+
 def test_guesses_are_said(tmp_path):
     """What was guessed is a line on stderr; what was told is not."""
     text = HEADER.replace(",", "|").replace(" (cm)", "") + "\n" + GOOD_LINE.replace(",", "|")

@@ -22,9 +22,10 @@ export function splitRecords(text) {
 }
 
 /** Return the fields of one record. */
-export function parseRecord(record) {
+export function parseRecord(record, delimiter = ",") {
   const fields = [];
-  const pattern = /\s*(?:"((?:[^"]|"")*)"[^,]*|([^,]*))(,|$)/gy;
+  const unquoted = `([^${delimiter}]*)`;
+  const pattern = new RegExp(` *(?:"((?:[^"]|"")*)" *|${unquoted})(${escape(delimiter)}|$)`, "gy");
   for (;;) {
     const match = pattern.exec(record);
     if (!match) {
@@ -37,6 +38,11 @@ export function parseRecord(record) {
   }
 }
 
-export function quoteField(text) {
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+function escape(delimiter) {
+  return delimiter === "|" ? "\\|" : delimiter;
+}
+
+export function quoteField(text, delimiter = ",") {
+  const isPlain = !/["\r\n]/.test(text) && !text.includes(delimiter);
+  return isPlain ? text : `"${text.replaceAll('"', '""')}"`;
 }

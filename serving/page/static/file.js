@@ -1,16 +1,10 @@
 // The section "A file": a CSV file in, the same file with predictions out.
 
-import { parseRecord, quoteField, splitRecords } from "./csv.js";
+import { parseRecord, splitRecords } from "./csv.js";
+import { CsvFormat, decodeFile } from "./csv_format.js";
 import { Scorer } from "./scoring.js";
 
-/** Return whether the first record has names: one of the features, or no number at all. */
-function isHeader(record, features) {
-  const fields = parseRecord(record);
-  if (features.length) {
-    return fields.length !== features.length || fields.some((field) => features.includes(field));
-  }
-  return fields.every((field) => field === "" || Number.isNaN(Number(field)));
-}
+const MAX_LISTED_LENGTH = 300;
 
 /** Return `name`, with underscores until no column has it. */
 function newName(name, columns) {
@@ -26,49 +20,63 @@ function addedNames(columns, lines, hasLabels) {
   if (hasLabels) {
     names.push("label");
   }
-  return names.map((name) => quoteField(newName(name, columns)));
+  return names.map((name) => newName(name, columns));
 }
 
-/** Return the text of the file with predictions, and labels if they say more. */
-function joinPredictions(header, records, lines, classes) {
+/** Return the records of the file with predictions, and labels if they say more. */
+function joinPredictions(format, header, records, lines, classes) {
   const labels = new Map(classes);
   const hasLabels = classes.some(([value, label]) => value !== label);
-  const names = addedNames(header === null ? [] : parseRecord(header), lines, hasLabels);
+  const names = addedNames(format.columns, lines, hasLabels);
 
   const joined = records.map((record, index) => {
     const line = lines[index];
     if (line === null) {
-      return record + ",".repeat(names.length);
+      return record + format.delimiter.repeat(names.length);
     }
-    const label = hasLabels ? `,${quoteField(labels.get(parseRecord(line)[0]) ?? "")}` : "";
-    return `${record},${line}${label}`;
+    const fields = parseRecord(line);
+    const added = fields.map((field) => format.fromResponse(field));
+    if (hasLabels) {
+      added.push(labels.get(fields[0]) ?? "");
+    }
+    return record + format.delimiter + format.join(added);
   });
   if (header !== null) {
-    joined.unshift([header, ...names].join(","));
+    joined.unshift(header + format.delimiter + format.join(names));
   }
-  return `${joined.join("\n")}\n`;
+  return joined;
 }
 
-function columnName(fault, columns) {
-  if (typeof fault.column === "number") {
-    return columns[fault.column] ?? `column ${fault.column + 1}`;
+/** Return the texts of a fault: its row, its column, the value there, and what is wrong. */
+function describeFault(fault, format, records) {
+  let index = fault.column;
+  if (typeof index !== "number") {
+    index = format.names.indexOf(fault.column);
   }
-  return fault.column ?? "";
+  const fields = format.parse(records[fault.row - 1]);
+  const column = format.columns[index] ?? (index < 0 ? "" : `column ${index + 1}`);
+  return [fault.row, column, fields[index] ?? "", fault.text];
+}
+
+function describeMissing(missing, columns) {
+  const found = columns.join(", ").slice(0, MAX_LISTED_LENGTH);
+  return `has no column ${missing.join(", ")}. It has ${found}.`;
 }
 
 export function startFile(page, model) {
   const drop = document.querySelector("#drop");
   const input = document.querySelector("#file");
   const status = document.querySelector("#file-status");
+  const guesses = document.querySelector("#file-format");
   const progress = document.querySelector("#file-progress");
   const result = document.querySelector("#file-result");
   const faults = document.querySelector("#file-faults");
 
-  function showFaults(found, columns) {
-    faults.hidden = !found.length;
-    const rows = found.map((fault) => {
+  function showFaults(descriptions) {
+    faults.hidden = !descriptions.length;
+    const rows = descriptions.map((texts) => {
       const row = document.createElement("tr");
-      for (const text of [fault.row, columnName(fault, columns), fault.text]) {
+      for (const text of texts) {
         row.insertCell().textContent = text;
       }
       row.cells[0].className = "number";
@@ -80,7 +88,9 @@ export function startFile(page, model) {
   function offer(text, name) {
     URL.revokeObjectURL(result.href);
     result.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-    result.download = name.replace(/(\.csv)?$/i, ".predictions.csv");
+    const extension = /\.(csv|tsv|txt)$/i.exec(name)?.[0] ?? "";
+    const stem = name.slice(0, name.length - extension.length);
+    result.download = `${stem}.predictions${extension || ".csv"}`;
     result.textContent = `Download ${result.download}`;
     result.hidden = false;
   }
@@ -88,35 +98,46 @@ export function startFile(page, model) {
   async function score(file) {
     result.hidden = true;
     progress.value = 0;
-    showFaults([], []);
-    const records = splitRecords((await file.text()).replace(/^\ufeff/, ""));
+    guesses.textContent = "";
+    showFaults([]);
+    const { text, encoding, mark } = decodeFile(new Uint8Array(await file.arrayBuffer()));
+    const records = splitRecords(text);
     if (!records.length) {
       status.textContent = `${file.name} is empty.`;
       return;
     }
 
-    const header = isHeader(records[0], model.features) ? records.shift() : null;
-    const columns = header === null ? model.features : parseRecord(header);
-    const missing = model.features.filter((name) => !columns.includes(name));
+    const format = new CsvFormat(records, model);
+    const notes = format.describe();
+    if (encoding !== "utf-8") {
+      notes.unshift(`encoding ${encoding} (the answer has UTF-8)`);
+    }
+    guesses.textContent = notes.length ? `Guessed: ${notes.join(", ")}.` : "";
+    const missing = model.features.filter((name) => !format.matches.has(name));
     if (missing.length) {
-      status.textContent = `${file.name} has no column ${missing.join(", ")}. A comma separates columns.`;
+      status.textContent = `${file.name} ${describeMissing(missing, format.columns)}`;
       return;
     }
 
-    const scorer = new Scorer(header, page);
+    const header = format.hasHeader ? records.shift() : null;
+    const scorer = new Scorer(format.requestHeader, page);
     const total = records.length.toLocaleString("en");
     try {
-      const lines = await scorer.score(records, (done) => {
+      const rows = records.map((record) => format.toRequest(record));
+      const lines = await scorer.score(rows, (done) => {
         progress.value = done / records.length;
         status.textContent = `${done.toLocaleString("en")} of ${total} rows`;
       });
       const scored = lines.filter((line) => line !== null).length;
       status.textContent = `${scored.toLocaleString("en")} of ${total} rows of ${file.name} have predictions.`;
-      offer(joinPredictions(header, records, lines, model.classes), file.name);
+      const joined = joinPredictions(format, header, records, lines, model.classes);
+      const lineEnd = /\r\n|\r|\n/.exec(text)?.[0] ?? "\n";
+      offer(mark + joined.map((record) => record + lineEnd).join(""), file.name);
     } catch (failure) {
       status.textContent = failure.message;
     }
-    showFaults(scorer.faults, columns);
+    scorer.faults.sort((fault, other) => fault.row - other.row);
+    showFaults(scorer.faults.map((fault) => describeFault(fault, format, records)));
   }
 
   input.addEventListener("change", () => {
