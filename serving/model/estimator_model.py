@@ -58,9 +58,10 @@ class EstimatorModel(Model):
         self.estimator = estimator
         self._trial_row = np.zeros((1, self.n_features))
         self.plan_refusal = "it is turned off"
-        may_have_plan = card is None or not card.prediction_plan or card.prediction_plan.kind
-        if use_plan and may_have_plan:
+        if use_plan:
             try:
+                if card and card.prediction_plan and not card.prediction_plan.kind:
+                    raise NoPlanError(card.prediction_plan.reason)
                 self.plan = build_plan(estimator, self.signature, self.n_features)
             except NoPlanError as error:
                 self.plan_refusal = str(error)

@@ -47,6 +47,15 @@ class FeatureInput:
     bars: list[Bar] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
 
+    @property
+    def text(self) -> str:
+        """Return what the control shows at first: 1001 and not 1001.0, as scripts write it."""
+        if self.value is None:
+            return ""
+        if isinstance(self.value, float):
+            return repr(self.value).removesuffix(".0")
+        return str(self.value)
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -20,6 +20,7 @@ SCRIPTS = {
     "breast_cancer": ROOT / "examples/breast_cancer/train.py",
     "penguins": ROOT / "examples/penguins/train.py",
     "diabetes": ROOT / "examples/diabetes/train.py",
+    "languages": ROOT / "examples/languages/train.py",
     "hostile": ROOT / "tests/browser/hostile.py",
     "kinds": ROOT / "tests/browser/kinds.py",
 }

@@ -19,11 +19,13 @@ function setText(id, text) {
   }
 }
 
-function asDuration(seconds) {
+/** Return seconds as text with two digits that count. */
+export function asDuration(seconds) {
   if (seconds === null) {
     return "–";
   }
-  return seconds < 1 ? `${(1000 * seconds).toPrecision(2)} ms` : `${seconds.toPrecision(2)} s`;
+  const [value, unit] = seconds < 1 ? [1000 * seconds, "ms"] : [seconds, "s"];
+  return `${Number(value.toPrecision(2))} ${unit}`; // toPrecision alone would write 2.1e+2
 }
 
 function asPercent(share) {

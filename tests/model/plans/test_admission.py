@@ -186,6 +186,17 @@ def test_plan_that_was_refused_at_training_is_not_used(tmp_path):
     assert load_model(path).plan is None
 
 
+def test_reason_of_the_card_is_kept(tmp_path):
+    """A model whose plan was refused at training has the reason that its card gives."""
+    path = tmp_path / "model.pkl"
+    card = saved(path, RandomForestClassifier(5, random_state=0).fit(X, y))
+    card["prediction_plan"] = {"reason": "it did not answer as the estimator"}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    model = load_model(path)
+    assert (model.plan, model.plan_refusal) == (None, "it did not answer as the estimator")
+    assert load_model(path, use_plan=False).plan_refusal == "it is turned off"
+
+
 @pytest.mark.parametrize("has_card", [True, False], ids=["earlier card", "no card"])
 def test_plan_without_admission_is_compared_at_start(tmp_path, monkeypatch, has_card):
     """With an earlier card or none, the plan is compared when the model is loaded."""
