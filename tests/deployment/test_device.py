@@ -62,6 +62,16 @@ def test_service_notifies_and_stops_within_the_limit(unit, tmp_path):
     assert process.returncode == 0
 
 
+def test_container_has_the_settings_of_the_unit(unit):
+    """The container for a device has as many workers and as much memory as the unit."""
+    [command] = re.findall(r"\$ docker run --detach --restart (.*)", DOCUMENT)
+    words = shlex.split(command)
+    assert words[words.index("--env") + 1] in unit["Service"]["Environment"].split()
+    assert words[words.index("--memory") + 1].upper() == unit["Service"]["MemoryMax"]
+    assert "EXPOSE 5000" in (ROOT / "Dockerfile").read_text()
+    assert words[words.index("--publish") + 1].endswith(":5000")
+
+
 def test_grace_period_is_longer_than_gunicorns(unit):
     """Systemd waits longer than the workers may take for their last requests."""
     settings = runpy.run_path(str(ROOT / "gunicorn.conf.py"))

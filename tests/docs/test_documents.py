@@ -72,6 +72,15 @@ def test_every_command_is_tested():
     # tests/deployment/test_local_cluster.py
     local_cluster = exchanges_in(section("deployment.md", "Local cluster"))
     tested += [command for command, _ in local_cluster if not command.startswith("curl ")]
+    tested += [
+        # tests/deployment/test_device.py
+        "docker run --detach --restart unless-stopped --publish 5000:5000 "
+        "--env WEB_CONCURRENCY=1 --memory 256m flask-ml-model",
+        # tests/docs/test_example_commands.py
+        "make install",
+        "PYTHONPATH=. .venv/bin/python examples/penguins/train.py",
+        "MODEL_PATH=examples/penguins/model.pkl make run",
+    ]
     found = [
         command
         for name in DOCUMENTS
@@ -79,6 +88,9 @@ def test_every_command_is_tested():
         if name not in WALKTHROUGHS and not command.startswith("curl ")
     ]
     assert found == tested
+    # Other blocks are files, code or messages, each of which a test reads.
+    languages = {language for text in DOCUMENTS.values() for language, _ in FENCE.findall(text)}
+    assert languages == {"console", "diff", "ini", "python", "text"}
 
 
 def test_named_tasks_exist():
