@@ -2,11 +2,12 @@
 
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 from documentation import exchanges, run_commands
-from helpers import MODEL_FILE, PROGRAM, ROOT, environment, free_port
+from helpers import MODEL_FILE, PROGRAM, ROOT, environment, free_port, git
 
 BIN = Path(sys.executable).parent
 
@@ -23,6 +24,8 @@ def test_documented_commands_run_in_order(tmp_path):
         copy(ROOT / name, tmp_path / name)
     for path in (MODEL_FILE, MODEL_FILE.with_suffix(".json")):
         shutil.copy(path, tmp_path)
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    git(tmp_path, "init", "--quiet")
     before = set(tmp_path.iterdir())
 
     install, *documented = exchanges("batch.md")
@@ -58,3 +61,9 @@ def test_documented_commands_run_in_order(tmp_path):
     }
     errors = {f"{name}.errors.ndjson" for name in ("all.csv", "scored.csv", "scored.parquet")}
     assert {path.name for path in set(tmp_path.iterdir()) - before} == created | errors
+
+    # None of them is a change of the clone, which `make test` would find.
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    others = {path.split("/")[0] for path in listed.stdout.split()}
+    assert others & (created | errors) == set()
