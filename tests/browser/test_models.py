@@ -51,6 +51,13 @@ def test_page_is_readable(shared_service, visit, find_violations, tmp_path, name
     assert page.evaluate(COVERED_HEADING) > 8
 
 
+def test_names_fit_on_a_phone(shared_service, visit):
+    """A name of one word is not broken beside its number."""
+    page = visit(shared_service("penguins"), view="phone")
+    heights = "names => names.map((name) => Math.round(name.getBoundingClientRect().height))"
+    assert len(set(page.locator("#features .name").evaluate_all(heights))) == 1
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers_are_short(shared_service, visit, name):
     """A number that is whole has no point, and none has more digits than a click on its row."""
