@@ -50,8 +50,7 @@ def export_plan(model: Model, card: ModelCard) -> bytes:
     Raises ModelError if there is no plan, or if the estimator has more answers than the plan.
     """
     if model.plan is None:
-        reason = card.prediction_plan.reason if card.prediction_plan else "see PREDICTION_PLAN"
-        raise ModelError(f"{card.name} has no prediction plan: {reason}")
+        raise ModelError(f"{card.name} has no prediction plan: {model.plan_refusal}")
     if model.has_probabilities and not model.plan.has_probabilities:
         raise ModelError(f"the prediction plan of {card.name} has no class probabilities")
 

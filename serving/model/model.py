@@ -20,6 +20,7 @@ class Model(ABC):
 
     estimator: Any = None  # that of a pickle
     plan: Plan | None = None
+    plan_refusal = ""  # why there is none
 
     def __init__(
         self,

@@ -63,8 +63,9 @@ def test_service_notifies_and_stops_within_the_limit(unit, tmp_path):
 
 
 def test_container_has_the_settings_of_the_unit(unit):
-    """The container for a device has as many workers and as much memory as the unit."""
-    [command] = re.findall(r"\$ docker run --detach --restart (.*)", DOCUMENT)
+    """The containers for a device have as many workers and as much memory as the unit."""
+    command, edge_command = re.findall(r"\$ docker run --detach --restart (.*)", DOCUMENT)
+    assert edge_command == f"{command}-edge"
     words = shlex.split(command)
     assert words[words.index("--env") + 1] in unit["Service"]["Environment"].split()
     assert words[words.index("--memory") + 1].upper() == unit["Service"]["MemoryMax"]

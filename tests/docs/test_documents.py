@@ -76,6 +76,10 @@ def test_every_command_is_tested():
         # tests/deployment/test_device.py
         "docker run --detach --restart unless-stopped --publish 5000:5000 "
         "--env WEB_CONCURRENCY=1 --memory 256m flask-ml-model",
+        # tests/deployment/test_image.py
+        "docker build --target edge --tag flask-ml-model-edge .",
+        "docker run --detach --restart unless-stopped --publish 5000:5000 "
+        "--env WEB_CONCURRENCY=1 --memory 256m flask-ml-model-edge",
         # tests/docs/test_example_commands.py
         "make install",
         "PYTHONPATH=. .venv/bin/python examples/penguins/train.py",
