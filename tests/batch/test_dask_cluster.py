@@ -144,7 +144,7 @@ def test_killed_worker_loses_nothing(cluster, tmp_path):
     )
 
     staging_dir = tmp_path / "out/.all.batch"
-    wait_until(lambda: len(list(staging_dir.glob("in-*"))) > 2)
+    wait_until(lambda: len(list(staging_dir.glob("in-*"))) > 2, 120)
     doomed.kill()
     assert len(list(staging_dir.glob("in-*"))) < 30  # the job is not over
 
@@ -170,7 +170,7 @@ def test_killed_scheduler_ends_job(cluster, tmp_path):
     process = subprocess.Popen(
         [*BATCH, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: len(list((tmp_path / "out/.all.batch").glob("in-*"))) > 2)
+    wait_until(lambda: len(list((tmp_path / "out/.all.batch").glob("in-*"))) > 2, 120)
     cluster.scheduler.kill()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in err
