@@ -48,6 +48,7 @@ from gunicorn.glogging import Logger  # noqa: E402
 from serving.api.service import service_of  # noqa: E402
 from serving.model.errors import ModelError  # noqa: E402
 from serving.monitoring.request_log import logging_config  # noqa: E402
+from serving.page.views import compile_templates  # noqa: E402
 from serving.server.sockets import all_interfaces, find_bind_error  # noqa: E402
 
 log = logging.getLogger("serving")
@@ -151,17 +152,19 @@ def check_ports(addresses: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """Say where the service is."""
-    freeze_objects()
-    service = service_of(server.app.wsgi())
+    app = server.app.wsgi()
+    prepare_fork(app)
+    service = service_of(app)
     address = server.LISTENERS[0].sock.getsockname()
     if isinstance(address, tuple):
         model = f"{service.model_name} {service.model.version}"
         log.info("%s: open http://localhost:%d (Ctrl-C stops it)", model, address[1])
 
 
-def freeze_objects() -> None:
-    """Exempt loaded objects from garbage collection, so that their memory pages stay shared."""
-    gc.collect()
+def prepare_fork(app: Any) -> None:
+    """Do once what each worker would do, and keep the memory pages of what is loaded shared."""
+    compile_templates(app)
+    gc.collect()  # garbage collection of a worker would write to the pages of all objects
     gc.freeze()
 
 
@@ -227,4 +230,4 @@ def on_reload(server: Any) -> None:
     # Both references change, so that the old application is freed.
     app.app = app.reload_app(server.app.wsgi())
     server.app.callable = app.app
-    freeze_objects()
+    prepare_fork(app.app)

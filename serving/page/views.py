@@ -1,9 +1,10 @@
 """The views of the page: the page itself, or JSON for a program, and its scripts and styles."""
 
+import mimetypes
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, render_template, request, send_from_directory
+from flask import Blueprint, Flask, Response, render_template, request, send_from_directory
 from werkzeug.exceptions import NotFound
 
 from serving.api.auth import check_key
@@ -67,6 +68,13 @@ def asset(file: str) -> Response:
     if file not in ASSETS:
         raise NotFound
     return send_from_directory(STATIC, file)
+
+
+def compile_templates(app: Flask) -> None:
+    """Compile the templates of the pages, for which the first visitor would wait."""
+    for name in app.jinja_env.list_templates():
+        app.jinja_env.get_template(name)
+    mimetypes.init()  # reads the files of the system, for the types of the assets
 
 
 def prefers_html() -> bool:

@@ -1,11 +1,14 @@
 """The page for a browser at `/`: what it is made of, who gets it, and what it needs no key for."""
 
+import gc
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
 import pytest
+from flask import render_template
 from sklearn.datasets import load_iris
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -14,6 +17,7 @@ from sklearn.svm import LinearSVC
 from app import create_app
 from fixture_models import TRAINERS, model_file
 from helpers import JSON, NAMES, VERSION, in_process
+from manifests import gunicorn_settings
 from serving.page.inputs import MAX_SLIDERS
 from serving.page.views import ASSETS, STATIC
 from trained_models import train_app
@@ -155,6 +159,21 @@ def test_programs_need_key():
     app = create_app(API_KEYS="one")
     assert in_process(app, "GET", "/").status == 401
     assert in_process(app, "GET", "/", None, KEY).json["status"] == "alive"
+
+
+def test_first_visitor_waits_for_no_template(monkeypatch):
+    """The templates of every page are compiled before the workers are forked."""
+    app = create_app()
+    listener = SimpleNamespace(sock=SimpleNamespace(getsockname=lambda: "a Unix socket"))
+    loaded = SimpleNamespace(wsgi=lambda: app)
+    gunicorn_settings()["when_ready"](SimpleNamespace(app=loaded, LISTENERS=[listener]))
+    gc.unfreeze()
+
+    monkeypatch.setattr(app.jinja_env, "compile", None)
+    open_page(app)
+    assert in_process(app, "GET", "/docs", None, BROWSER).status == 200
+    with app.app_context():
+        assert "API key" in render_template("locked.html")
 
 
 def test_looking_counts_no_row():
