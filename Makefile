@@ -270,6 +270,7 @@ need-wrk:
 .venv-registry/dev: requirements/registry-dev.txt | .venv/bin/python
 	$(BIN)/python -m venv .venv-registry
 	.venv-registry/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	.venv-registry/bin/python -c 'import vl_convert; print(vl_convert.javascript_bundle())' > .venv-registry/vega.js # for .dvc/plots.html
 	@touch $@
 
 .venv-batch/batch: requirements/batch.txt | .venv-batch/bin/python

@@ -31,6 +31,7 @@ TOOLS = [
     "schemathesis",
     "scipy",
     "skops",
+    "vl-convert-python",
     "werkzeug",
     *sorted(set(GROUPS["browser"]) - OBVIOUS),
     *GROUPS["batch"],

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from helpers import ROOT, git
 from registries import change_training
 from serving.training.evaluation import MAIN_METRICS as METRICS_BY_TASK
 
+CHART_LIBRARY = ".venv-registry/vega.js"
 OUTPUTS = ("model.pkl", "model.json", "evaluation/held_out.csv")
 UP_TO_DATE = "Data and pipelines are up to date.\n"
 
@@ -79,7 +81,20 @@ def test_change_is_compared_with_last_commit(working_clone):
         assert [(row["actual"], row["predicted"]) for row in rows] == expected
     assert old_rows != new_rows
     working_clone.dvc("plots", "show")
-    assert "Rows held out" in (directory / "dvc_plots/index.html").read_text()
+    page = (directory / "dvc_plots/index.html").read_text()
+    assert "Rows held out" in page
+    assert "vegaEmbed(" in page
+    assert re.findall("""(?:src|href)=["']([^"']+)""", page) == [f"../{CHART_LIBRARY}"]
+
+
+def test_chart_library_is_installed():
+    """The file that the page of the plots loads defines what the page calls."""
+    makefile = (ROOT / "Makefile").read_text()
+    [program] = re.findall(f"python -c '(.*)' > {re.escape(CHART_LIBRARY)}", makefile)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "window.vegaEmbed=" in result.stdout
 
 
 def test_dvc_depends_on_training_alone():
