@@ -10,16 +10,18 @@ from typing import Any
 
 PIPE_BYTES = 4096  # a pipe that is ready takes this many without a wait (PIPE_BUF)
 MAX_WAITING_BYTES = 2**20  # of lines that stderr does not take; the next ones are dropped
+BATCH_SECONDS = 0.02  # for which a line waits for the next ones
 RETRY_SECONDS = 0.1
 
 log = logging.getLogger(__name__)
 
 
 class LineHandler(logging.StreamHandler[Any]):
-    """Writes lines to stderr: each at once or, in an event loop, those of one turn together.
+    """Writes lines to stderr: each at once or, in an event loop, as many together as a pipe takes.
 
     The loop never waits for whoever reads stderr: lines wait instead, and those beyond a limit are
-    dropped and counted.
+    dropped and counted. The line of a record is written as soon as stderr takes it, with those
+    before it; only those of requests wait for each other.
     """
 
     def __init__(self) -> None:
@@ -44,29 +46,34 @@ class LineHandler(logging.StreamHandler[Any]):
         except Exception:  # as in every handler of logging
             self.handleError(record)
             return
-        self.write_line(line)
+        with self.lock:  # type: ignore[union-attr]  # a handler always has one
+            self.write_line(line)
+            self.write_ready_lines()
 
     def write_line(self, line: bytes) -> None:
         """Write a line, or let it wait for the loop."""
-        with self.lock:  # type: ignore[union-attr]  # a handler always has one
+        line += b"\n"
+        with self.lock:  # type: ignore[union-attr]
             if self.loop is None or not self.loop.is_running():
                 self.flush()
-                self.write(line + b"\n")
+                self.write(line)
                 return
 
+            if self.n_waiting_bytes + len(line) > PIPE_BYTES:
+                self.write_ready_lines()
             if self.n_waiting_bytes > MAX_WAITING_BYTES:
                 self.n_dropped += 1
                 return
-            self.waiting.append(line + b"\n")
-            self.n_waiting_bytes += len(line) + 1
+            self.waiting.append(line)
+            self.n_waiting_bytes += len(line)
             if not self.is_scheduled:
                 self.schedule()
 
     def schedule(self) -> None:
-        """Let the loop write at the end of its turn."""
+        """Let the loop write the lines that have come until then."""
         self.is_scheduled = True
         if threading.get_ident() == self.loop_thread:
-            self.loop.call_soon(self.write_waiting)
+            self.loop.call_later(BATCH_SECONDS, self.write_waiting)
             return
         try:
             self.loop.call_soon_threadsafe(self.write_waiting)
@@ -74,20 +81,24 @@ class LineHandler(logging.StreamHandler[Any]):
             self.flush()
 
     def write_waiting(self) -> None:
-        """Write the lines that wait, as far as stderr takes them without a wait."""
+        """Write the lines that wait, and later those that stderr does not take now."""
         with self.lock:  # type: ignore[union-attr]
             self.is_scheduled = False
-            while self.waiting:
-                if not self.poll.poll(0):
-                    self.is_scheduled = True
-                    self.loop.call_later(RETRY_SECONDS, self.write_waiting)
-                    return
-                self.write(self.take_lines())
+            self.write_ready_lines()
+            if self.waiting:
+                self.is_scheduled = True
+                self.loop.call_later(RETRY_SECONDS, self.write_waiting)
+                return
 
             if self.n_dropped:
                 n_dropped = self.n_dropped
                 self.n_dropped = 0
                 log.warning("%d lines of this log were dropped: stderr was full", n_dropped)
+
+    def write_ready_lines(self) -> None:
+        """Write the lines that wait, as far as stderr takes them without a wait."""
+        while self.waiting and self.poll.poll(0):
+            self.write(self.take_lines())
 
     def take_lines(self) -> bytes:
         """Remove lines from those that wait, as many as a pipe takes but at least one."""

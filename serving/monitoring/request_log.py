@@ -10,6 +10,7 @@ from typing import Any
 import flask
 import msgspec
 from flask import has_request_context, request
+from msgspec import UNSET, UnsetType
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 from serving.monitoring.log_handler import LineHandler
@@ -46,15 +47,32 @@ def choose_request_id(client_id: str) -> str:
     return f"{random.getrandbits(128):032x}"
 
 
-def ids_of(current: Request) -> dict[str, str]:
-    """Return the id of a request, and the trace id if the caller has sent one."""
-    ids = {"request_id": current.id}
+def trace_id_of(current: Request) -> str | UnsetType:
+    """Return the trace id of a request, if the caller has sent one."""
     traceparent = current.environ.get("HTTP_TRACEPARENT")
-    if traceparent is not None:
-        match = TRACEPARENT.fullmatch(traceparent)
-        if match is not None:
-            ids["trace_id"] = match[1]
-    return ids
+    if traceparent is None:
+        return UNSET
+    match = TRACEPARENT.fullmatch(traceparent)
+    if match is None:
+        return UNSET
+    return match[1]
+
+
+class RequestLine(msgspec.Struct):
+    """The line of a request. A struct takes half the time of a dictionary."""
+
+    level: str
+    logger: str
+    message: str
+    method: str
+    route: str
+    status: int
+    ms: float
+    rows: int
+    model_version: str
+    request_id: str
+    trace_id: str | UnsetType
+    time: datetime
 
 
 class RequestLog:
@@ -97,27 +115,32 @@ class RequestLog:
             return
 
         milliseconds = round(seconds * 1000, 3)
-        members = {
-            "method": method,
-            "route": route,
-            "status": status,
-            "ms": milliseconds,
-            "rows": current.n_rows,
-            "model_version": model_version,
-        }
-        arguments = (method, route, status, milliseconds)
         if self.handler is None:
-            log.log(level, MESSAGE, *arguments, extra=members)
+            members = {
+                "method": method,
+                "route": route,
+                "status": status,
+                "ms": milliseconds,
+                "rows": current.n_rows,
+                "model_version": model_version,
+            }
+            log.log(level, MESSAGE, method, route, status, milliseconds, extra=members)
             return
 
-        line = {
-            "level": logging.getLevelName(level),
-            "logger": __name__,
-            "message": MESSAGE % arguments,
-            **members,
-            **ids_of(current),
-            "time": datetime.now(UTC),
-        }
+        line = RequestLine(
+            level=logging.getLevelName(level),
+            logger=__name__,
+            message=MESSAGE % (method, route, status, milliseconds),
+            method=method,
+            route=route,
+            status=status,
+            ms=milliseconds,
+            rows=current.n_rows,
+            model_version=model_version,
+            request_id=current.id,
+            trace_id=trace_id_of(current),
+            time=datetime.now(UTC),
+        )
         self.handler.write_line(self.encoder.encode(line))
 
 
@@ -149,7 +172,10 @@ class RequestContextFilter(logging.Filter):
 
         current = current_request()
         if current.id:
-            record.__dict__.update(ids_of(current))
+            record.request_id = current.id
+            trace_id = trace_id_of(current)
+            if trace_id is not UNSET:
+                record.trace_id = trace_id
         return True
 
 
