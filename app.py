@@ -22,7 +22,8 @@ try:
     from serving.api.auth import authorize
     from serving.api.messages import JSON, json_response
     from serving.api.operations import operation_of
-    from serving.api.routing import NameConverter, PredictionApp, explicit_methods
+    from serving.api.prediction_app import PredictionApp
+    from serving.api.routing import NameConverter, explicit_methods
     from serving.api.rows import RowDecoder
     from serving.api.service import ErrorBody, SelfTest, Service, current_service, service_of
     from serving.config import ConfigurationError, Settings, describe_settings

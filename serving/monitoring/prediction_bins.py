@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.model.arrays import Floats
+from serving.model.arrays import Array, Floats
 from serving.model.card import FeatureInfo, PredictionValue
 from serving.monitoring.bins import bin_labels, distinct_label, training_counts
 from serving.monitoring.drift import FeatureBins
@@ -42,10 +42,10 @@ class ClassBins:
         self.size = len(self.labels)
         self.class_shares = list(shares)
 
-    def counts(self, predictions: Sequence[PredictionValue]) -> dict[int, int]:
+    def counts(self, predictions: Array | Sequence[PredictionValue]) -> dict[int, int]:
         """Return the number of `predictions` in each bin that has any, by the bin's index."""
         counts: dict[int, int] = {}
-        for value, count in Counter(predictions).items():
+        for value, count in count_values(np.asarray(predictions)).items():
             index = self.indices[value]
             counts[index] = counts.get(index, 0) + count
         return counts
@@ -73,7 +73,7 @@ class NumberBins:
         """Return the bin of a prediction."""
         return self._bins.cell_indices([prediction])[0]
 
-    def counts(self, predictions: Sequence[float]) -> dict[int, int]:
+    def counts(self, predictions: Array | Sequence[float]) -> dict[int, int]:
         """Return the number of `predictions` in each bin, by the bin's index."""
         column = np.array(predictions, np.float64)[:, np.newaxis]
         return dict(enumerate(self._bins.counts(column).tolist()))
@@ -84,6 +84,14 @@ class NumberBins:
 
 
 PredictionBins = ClassBins | NumberBins
+
+
+def count_values(values: Array) -> dict[PredictionValue, int]:
+    """Return how often each of `values`, of shape (rows,), is among them."""
+    if values.dtype == object:
+        return Counter(values.tolist())
+    distinct, counts = np.unique(values, return_counts=True)
+    return dict(zip(distinct.tolist(), counts.tolist(), strict=True))
 
 
 def most_frequent(n_classes: int, shares: Sequence[float]) -> list[int]:

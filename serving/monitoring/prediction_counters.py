@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.model.arrays import Floats, Rows
+from serving.model.arrays import Array, Floats, Rows
 from serving.model.card import PredictionValue
 from serving.monitoring.bins import AnyBins
 from serving.monitoring.counters import MAX_WORKER_SLOTS, counted_slot, shared_array
@@ -81,7 +81,7 @@ class PredictionCounters:
         # Single numbers are read and written faster through a memoryview than through an array.
         self._cells: Any = memoryview(self._counts)
 
-    def record(self, rows: Rows, predictions: Sequence[Any]) -> None:
+    def record(self, rows: Rows, predictions: Array | Sequence[Any]) -> None:
         """Count `rows`, of shape (rows, features), and their predictions."""
         if len(rows) == 1:
             self._record_one(rows[0].tolist(), predictions[0])

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Response
 
-from serving.model.arrays import Rows
+from serving.model.arrays import Array, Rows
 from serving.model.card import PredictionValue
 from serving.model.model import Model
 from serving.monitoring.counters import OTHER_LABEL, RequestCounters
@@ -83,7 +83,7 @@ class Telemetry:
         """Count and log the current request, and return its id in a header."""
         current = current_request()
         seconds = time.perf_counter() - current.started_at
-        response.headers["X-Request-ID"] = current.id
+        response.headers.add("X-Request-ID", current.id)
 
         route = OTHER_LABEL
         if current.url_rule and current.url_rule.rule in self.requests.methods_by_route:
@@ -100,7 +100,7 @@ class Telemetry:
         )
         return response
 
-    def record_predictions(self, rows: Rows, predictions: list[PredictionValue]) -> None:
+    def record_predictions(self, rows: Rows, predictions: Array) -> None:
         """Count `rows`, of shape (rows, features), and their predictions."""
         current_request().n_rows = len(rows)
         self.predictions.record(rows, predictions)

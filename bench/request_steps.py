@@ -1,0 +1,187 @@
+"""Name where the time of a request goes: one row to the shipped model, with its line of log.
+
+Prints the microseconds of each step, measured alone, and the rest of the processor time of a
+request under load: the event loop and the kernel. Needs wrk and two cores.
+"""
+
+import asyncio
+import gc
+import io
+import logging.config
+import os
+import sys
+import timeit
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import peers
+from app import create_app
+from load import cpu_seconds, run_wrk, serve
+from serving.api.decoders import PredictDecoder
+from serving.api.messages import json_response, read_body, version_header
+from serving.api.service import service_of
+from serving.monitoring.log_handler import LineHandler
+from serving.monitoring.request_log import RequestLog, current_request, logging_config
+from serving.server.application import call_application
+from serving.server.body_buffer import BufferBudget
+from serving.server.http11 import Connection
+from variants import gunicorn
+
+BODY = peers.OURS.encode()
+HEAD = (
+    "POST /predict HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\n\r\n"
+)
+REPEATS = 40
+CALLS = 500
+
+
+class StubTransport:
+    """A transport that sends nothing."""
+
+    def get_extra_info(self, _):
+        """Return an address."""
+        return "127.0.0.1", 5000
+
+
+class StubWorker:
+    """The limits and the memory that a connection takes from its worker."""
+
+    max_clients = max_fields = 100
+    max_line_bytes = max_field_bytes = 8190
+    max_body_bytes = 2**20
+
+    def __init__(self):
+        self.connections = set()
+        self.buffer_budget = BufferBudget()
+        self.environ = {
+            "SCRIPT_NAME": "",
+            "wsgi.errors": sys.stderr,
+            "wsgi.url_scheme": "http",
+            "wsgi.input_terminated": True,
+        }
+
+
+def main():
+    steps = asyncio.run(measure_steps())
+    total = measure_under_load() * 1e6
+    steps["event loop and kernel: receive, send, wait"] = total - sum(steps.values())
+
+    print("| Step | Microseconds | Share |")
+    print("| --- | --- | --- |")
+    for name, microseconds in steps.items():
+        print(f"| {name} | {microseconds:.1f} | {microseconds / total:.2f} |")
+    print(f"| processor time of a request under load | {total:.1f} | 1 |")
+
+
+async def measure_steps():
+    """Return the microseconds of each step, those of whole calls without the steps inside them."""
+    connection = Connection(StubWorker())
+    connection.connection_made(StubTransport())
+    reader = connection.reader
+    data = HEAD.encode() + BODY
+
+    def parse():
+        reader.read(data, 0)
+        environ = reader.request
+        reader.forget_request()
+        reader.body_buffer.release()
+        return environ
+
+    environ = parse()
+    app = create_app(LOG_LEVEL="info")
+    service = service_of(app)
+    telemetry = service.telemetry
+    logging.disable()  # the line is measured below
+    gc.collect()
+    gc.freeze()  # as gunicorn.conf.py does
+
+    def call(function):
+        environ["wsgi.input"] = io.BytesIO(BODY)
+        return function()
+
+    whole = clock(lambda: call(lambda: call_application(app, environ)))
+    flask = clock(lambda: call(lambda: app(environ, lambda *_: None)))
+
+    with app.request_context(environ):
+        current_request().id = "0" * 32
+        decoder = service.decoder(PredictDecoder)
+        rows, _ = decoder.decode(BODY)
+        predictions = service.model.predict(rows)
+        response = json_response({"prediction": [0]}, version_header())
+
+        steps = {
+            "parse the request": clock(parse),
+            "read and decode the body": clock(lambda: call(lambda: decoder.decode(read_body()))),
+            "predict": clock(lambda: service.model.predict(rows)),
+            "count the row for drift": clock(
+                lambda: telemetry.record_predictions(rows, predictions)
+            ),
+            "build and send the response": clock(
+                lambda: json_response({"prediction": [0]}, version_header())(
+                    environ, lambda *_: None
+                )
+            ),
+            "request id, counters": clock(lambda: count_request(telemetry, response)),
+        }
+        line = measure_line()
+
+    steps["Flask: route, contexts, dispatch"] = (
+        flask - sum(steps.values()) + steps["parse the request"]
+    )
+    steps["worker: context, head of the response"] = whole - flask
+    steps["line of log"] = line
+    return steps
+
+
+def count_request(telemetry, response):
+    """Do what the telemetry does before and after a request."""
+    telemetry.start_request()
+    telemetry.finish_request(response)
+    response.headers.remove("X-Request-ID")
+
+
+def measure_line():
+    """Return the microseconds of a line that an event loop writes."""
+    logging.disable(logging.NOTSET)
+    logging.config.dictConfig(logging_config("INFO", is_terminal=False))
+    [handler] = logging.getLogger().handlers
+    handler.setStream(os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    log = RequestLog()
+    log.attach(asyncio.get_running_loop())
+    assert isinstance(handler, LineHandler) and log.handler is handler
+
+    def write():
+        log.write(
+            current_request(),
+            route="/predict",
+            status=200,
+            seconds=0.000123456,
+            model_version="0123456789ab",
+            is_probe=False,
+        )
+
+    return clock(write)
+
+
+def clock(function):
+    """Return the microseconds of a call, the least of several measurements."""
+    function()
+    seconds = min(timeit.repeat(function, number=CALLS, repeat=REPEATS))
+    return seconds / CALLS * 1e6
+
+
+def measure_under_load():
+    """Return the seconds of processor time of a request, the least of several measurements."""
+    costs = []
+    with serve(*gunicorn("app:app", level="info")) as (process, _):
+        run_wrk(1)
+        for _ in range(5):
+            before = cpu_seconds(process)
+            load = run_wrk(2)
+            costs.append((cpu_seconds(process) - before) / load.n_requests)
+    return min(costs)
+
+
+if __name__ == "__main__":
+    main()

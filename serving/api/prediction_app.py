@@ -1,0 +1,117 @@
+"""A Flask that leaves out what no route here has: hooks of blueprints, sessions, redirects.
+
+What an owner adds is honoured: each short cut is taken only where Flask would find nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flask
+from flask import Flask, Response
+from flask.globals import request_ctx
+from flask.sessions import NullSession, SecureCookieSessionInterface
+from flask.signals import request_tearing_down
+from flask.typing import ResponseReturnValue
+from werkzeug.routing import MapAdapter, Rule
+
+from serving.monitoring.request_log import Request
+
+RulesByPath = dict[tuple[str, str], Rule]  # the key is a method and a path
+
+
+class PathAdapter(MapAdapter):
+    """Finds the route of a path, and remembers those of paths without a parameter.
+
+    There are as many of these as the application has routes, whatever clients ask for.
+    """
+
+    rules_by_path: RulesByPath
+
+    def match(self, *arguments: Any, **options: Any) -> Any:
+        """Return the route and its parameters, as `MapAdapter.match` does."""
+        if arguments or options != {"return_rule": True}:
+            return super().match(*arguments, **options)
+
+        key = (self.default_method, self.path_info)
+        if key in self.rules_by_path:
+            return self.rules_by_path[key], {}
+        rule, parameters = super().match(return_rule=True)
+        if not rule.arguments:
+            self.rules_by_path[key] = rule
+        return rule, parameters
+
+
+class SharedNullSession(SecureCookieSessionInterface):
+    """Flask's sessions; without a secret key all requests have the same one, which is read-only."""
+
+    null_session = NullSession()
+
+    def make_null_session(self, app: Flask) -> NullSession:
+        """Return the session of an application without a secret key."""
+        return self.null_session
+
+
+class PredictionApp(Flask):
+    """Flask without the steps of each request that have nothing to do here."""
+
+    request_class = Request
+    session_interface = SharedNullSession()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.rules_by_path: RulesByPath = {}
+
+    def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
+        """Return an adapter that matches the path alone, whatever the Host header is."""
+        if request is None:
+            return None
+        environ = request.environ
+        adapter = PathAdapter(
+            self.url_map,
+            server_name=environ.get("HTTP_HOST", ""),
+            script_name=environ["SCRIPT_NAME"],
+            subdomain="",
+            url_scheme=environ["wsgi.url_scheme"],
+            path_info=environ["PATH_INFO"],
+            default_method=environ["REQUEST_METHOD"],
+        )
+        adapter.rules_by_path = self.rules_by_path
+        return adapter
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `func`: no view is a coroutine."""
+        return func
+
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Call the application's functions before a request, by Flask if a blueprint has some."""
+        functions_by_name = self.before_request_funcs
+        if self.url_value_preprocessors or not is_application_alone(functions_by_name):
+            return super().preprocess_request()
+
+        for function in functions_by_name[None]:
+            result: ResponseReturnValue | None = self.ensure_sync(function)()
+            if result is not None:
+                return result
+        return None
+
+    def process_response(self, response: Response) -> Response:
+        """Call the application's functions after a request, by Flask if there are others."""
+        context = request_ctx._get_current_object()  # type: ignore[attr-defined]
+        is_for_one_request = bool(context._after_request_functions)  # after_this_request
+        functions_by_name = self.after_request_funcs
+        if self.secret_key or is_for_one_request or not is_application_alone(functions_by_name):
+            return super().process_response(response)
+
+        for function in reversed(functions_by_name[None]):
+            response = self.ensure_sync(function)(response)
+        return response
+
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """Do nothing, unless a function or an extension waits for the end of a request."""
+        if self.teardown_request_funcs or request_tearing_down.receivers:
+            super().do_teardown_request(exc)
+
+
+def is_application_alone(functions_by_name: dict[Any, Any]) -> bool:
+    """Return whether the application has registered functions, and no blueprint has."""
+    return len(functions_by_name) == 1 and None in functions_by_name
