@@ -20,7 +20,7 @@ TRACEPARENT = re.compile(
     r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 )  # W3C Trace Context
 
-MESSAGE = "%s %s %d in %.3f ms"
+MESSAGE = "%s %s %d in %s ms"
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class RequestLine(msgspec.Struct):
     method: str
     route: str
     status: int
-    ms: float
+    ms: msgspec.Raw  # the digits of the message: a number is formatted once
     rows: int
     model_version: str
     request_id: str
@@ -114,13 +114,13 @@ class RequestLog:
         if not log.isEnabledFor(level):
             return
 
-        milliseconds = round(seconds * 1000, 3)
+        milliseconds = f"{seconds * 1000:.3f}"
         if self.handler is None:
             members = {
                 "method": method,
                 "route": route,
                 "status": status,
-                "ms": milliseconds,
+                "ms": float(milliseconds),
                 "rows": current.n_rows,
                 "model_version": model_version,
             }
@@ -130,11 +130,11 @@ class RequestLog:
         line = RequestLine(
             level=logging.getLevelName(level),
             logger=__name__,
-            message=MESSAGE % (method, route, status, milliseconds),
+            message=f"{method} {route} {status} in {milliseconds} ms",
             method=method,
             route=route,
             status=status,
-            ms=milliseconds,
+            ms=msgspec.Raw(milliseconds.encode()),
             rows=current.n_rows,
             model_version=model_version,
             request_id=current.id,
