@@ -19,6 +19,7 @@ CONNECTIONS = 16
 SERVER_CORE = "0"
 CLIENT_CORE = "1"
 START_SECONDS = 90
+STOP_SECONDS = 30
 SECONDS_BY_UNIT = {"us": 1e-6, "ms": 1e-3, "s": 1}
 
 
@@ -33,7 +34,7 @@ class Load:
 
 
 @contextlib.contextmanager
-def serve(command, env, cwd=ROOT, path="/predict", body=peers.OURS):
+def serve(command, env, cwd=ROOT, path="/predict", body=peers.OURS, port=PORT):
     """Serve on one core; yield the process, and the seconds until the first response."""
     with tempfile.TemporaryFile() as log:
         started_at = time.perf_counter()
@@ -46,25 +47,33 @@ def serve(command, env, cwd=ROOT, path="/predict", body=peers.OURS):
             start_new_session=True,
         )
         try:
-            while not is_serving(path, body):
+            while not is_serving(path, body, port):
                 if process.poll() is not None or time.perf_counter() - started_at > START_SECONDS:
                     log.seek(0)
                     raise SystemExit(f"{command}: not ready\n{log.read()[-2000:].decode()}")
                 time.sleep(0.02)
             yield process, time.perf_counter() - started_at
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            stop(process)
 
 
-def is_serving(path, body):
+def stop(process):
+    """End a process and all its children, so that the next server finds the port free."""
+    with contextlib.suppress(ProcessLookupError):  # none of them is left
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def is_serving(path, body, port):
     """Return whether the server answers `body` with a prediction."""
     try:
-        return b"predict" in send(path, body=body)
+        return b"predict" in send(path, port, body)
     except OSError:
         return False
 
@@ -103,7 +112,8 @@ def process_tree(process):
     while pids:
         pid = pids.pop()
         found.append(pid)
-        pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
+            pids += map(int, children.read_text().split())
     return found
 
 
@@ -115,13 +125,20 @@ wrk.headers["Content-Type"] = "application/json"
 """
 
 
-def run_wrk(seconds, connections=CONNECTIONS, path="/predict", script=None, allow_errors=False):
+def run_wrk(
+    seconds,
+    connections=CONNECTIONS,
+    path="/predict",
+    script=None,
+    allow_errors=False,
+    port=PORT,
+):
     """Return the load of wrk with a script, by default one that posts the example request."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script or post_script(peers.OURS))
         file.flush()
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-        url = f"http://127.0.0.1:{PORT}{path}"
+        url = f"http://127.0.0.1:{port}{path}"
         command = ["taskset", "-c", CLIENT_CORE, "wrk", *options, "--latency", "-s", file.name, url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if not allow_errors:

@@ -16,30 +16,54 @@ import peers
 from load import ROOT, cpu_seconds, run_wrk, serve
 from variants import PORT, granian, gunicorn
 
+LOGGING_PORT = 5803
 UVICORN = "FastAPI async def, uvicorn"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=10)
     options = parser.parse_args()
-
-    runs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        servers = list_servers(Path(folder))
-        for _ in range(options.rounds):
-            for name, pair in servers.items():
-                for has_log, (command, env, directory) in zip((False, True), pair, strict=True):
-                    measured = measure(command, env, directory, options.seconds)
-                    runs.setdefault((name, has_log), []).append(measured)
 
     print("| Server | requests/s | processor time of a request |")
     print("| --- | --- | --- |")
-    for name in servers:
-        rate, cost = medians(runs[name, False])
-        rate_with_log, cost_with_log = medians(runs[name, True])
-        print(f"| {name} | {rate_with_log / rate:.2f} | {cost_with_log / cost:.2f} |")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (silent, logging) in list_servers(Path(folder)).items():
+            ratios = compare(silent, on_other_port(logging), options.rounds)
+            rate, cost = [statistics.median(column) for column in zip(*ratios, strict=True)]
+            print(f"| {name} | {rate:.2f} | {cost:.2f} |", flush=True)
+
+
+def compare(silent, logging, rounds):
+    """Return requests/s and processor time with the line relative to without, for each round.
+
+    Both servers run, and have a second of load each in turns, so that both see the same machine.
+    """
+    ratios = []
+    with (
+        serve(*silent) as (silent_process, _),
+        serve(*logging, port=LOGGING_PORT) as (logging_process, _),
+    ):
+        for round_number in range(rounds + 1):
+            rate, cost = measure(silent_process, PORT)
+            logging_rate, logging_cost = measure(logging_process, LOGGING_PORT)
+            if round_number:  # the first one is to warm up
+                ratios.append((logging_rate / rate, logging_cost / cost))
+    return ratios
+
+
+def measure(process, port):
+    """Return requests per second, and the processor time of a request in seconds."""
+    before = cpu_seconds(process)
+    load = run_wrk(1, port=port)
+    return load.rate, (cpu_seconds(process) - before) / load.n_requests
+
+
+def on_other_port(server):
+    """Return a server with the other port in its command and environment."""
+    command, env, directory = server
+    words = [word.replace(str(PORT), str(LOGGING_PORT)) for word in command]
+    return words, env | {"PORT": str(LOGGING_PORT)}, directory
 
 
 def list_servers(folder):
@@ -63,20 +87,6 @@ def stock_gunicorn(*options):
     command = [sys.executable, "-m", "gunicorn", "--config", "/dev/null", "--bind", bind]
     command += ["--worker-class", "gthread", "--threads", "4", *options, "app:app"]
     return command, os.environ | {"LOG_LEVEL": "warning"}, ROOT
-
-
-def measure(command, env, directory, seconds):
-    """Return requests per second, and the processor time of a request in seconds."""
-    with serve(command, env, directory) as (process, _):
-        run_wrk(1)
-        before = cpu_seconds(process)
-        load = run_wrk(seconds)
-        return load.rate, (cpu_seconds(process) - before) / load.n_requests
-
-
-def medians(runs):
-    """Return the median of each measured value."""
-    return [statistics.median(column) for column in zip(*runs, strict=True)]
 
 
 if __name__ == "__main__":
