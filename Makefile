@@ -168,7 +168,7 @@ image-test: image .venv/dev ## Build the image and test it hardened (needs docke
 	CONTAINER=$(CONTAINER) IMAGE=$(IMAGE) BUILD_ARGS='$(BUILD_ARGS)' $(BIN)/pytest tests/deployment/test_image.py
 
 .PHONY: bench
-bench: need-wrk .venv/serving ## Measure this service against others (needs wrk, two cores, 25 minutes)
+bench: need-wrk .venv/serving ## Measure this service against others (needs wrk, two cores, 40 minutes)
 	$(BIN)/python bench/serve.py --rounds 3
 	$(BIN)/python bench/models.py
 

@@ -1,9 +1,13 @@
 """Other servers of the same model, each in its own environment, with one process on one core."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from variants import PORT
 
 ROOT = Path(__file__).parent.parent
 VENVS = ROOT / ".venv-peers"
@@ -96,7 +100,7 @@ mlflow.sklearn.save_model(joblib.load("model.pkl"), "saved", serialization_forma
 """
 MLSERVER = {
     "settings.json": '{"http_port": PORT, "grpc_port": 5811, "metrics_port": 5812,'
-    ' "parallel_workers": 0}',
+    ' "parallel_workers": 0, "debug": false}',  # debug writes a line for each request
     "model-settings.json": json.dumps(
         {
             "name": NAME,
@@ -109,6 +113,34 @@ V2 = (
     f'{{"inputs":[{{"name":"x","shape":[1,{N_FEATURES}],"datatype":"FP64","data":{ROW}}}],'
     '"outputs":[{"name":"predict"}]}'
 )
+
+# What KServe's sklearnserver does, which is no package of its own.
+KSERVE = f"""
+import logging
+import sys
+
+import joblib
+import kserve
+from kserve.utils.utils import get_predict_input, get_predict_response
+
+
+class SKLearnModel(kserve.Model):
+    def load(self):
+        self.model = joblib.load("model.pkl")
+        self.ready = True
+
+    def predict(self, payload, headers=None):
+        result = self.model.predict(get_predict_input(payload))
+        return get_predict_response(payload, result, self.name)
+
+
+if __name__ == "__main__":
+    if "silent" in sys.argv:
+        logging.disable(logging.INFO)
+    model = SKLearnModel("{NAME}")
+    model.load()
+    kserve.ModelServer(http_port=PORT, enable_grpc=False).start([model])
+"""
 
 # Packages, files, commands (the last one serves), path, body.
 PEERS = {
@@ -130,7 +162,7 @@ PEERS = {
         OURS,
     ),
     "MLServer": (
-        ["mlserver", "mlserver-sklearn"],
+        ["mlserver", "mlserver-sklearn", "uvloop<0.22"],  # with which its workers start
         MLSERVER,
         ["mlserver start ."],
         f"/v2/models/{NAME}/infer",
@@ -141,8 +173,8 @@ PEERS = {
         {"save.py": MLFLOW},
         [
             "python save.py",
-            "python -m mlflow models serve -m saved --env-manager local"
-            " --host 127.0.0.1 --port PORT --workers 1",
+            "env UVICORN_ACCESS_LOG=false python -m mlflow models serve -m saved"
+            " --env-manager local --host 127.0.0.1 --port PORT --workers 1",
         ],
         "/invocations",
         f'{{"inputs":[{ROW}]}}',
@@ -164,15 +196,50 @@ PEERS = {
 }
 
 
+# Measured by bench/models.py alone.
+MODEL_PEERS = {
+    "KServe": (
+        ["kserve"],
+        {"peer.py": KSERVE},
+        ["python peer.py silent"],
+        f"/v1/models/{NAME}:predict",
+        f'{{"instances":[{ROW}]}}',
+    ),
+}
+
+
 def install(name, scikit_learn):
     """Return the environment of a peer, and create it if it does not exist."""
     venv = VENVS / "".join(filter(str.isalnum, name))
     if not (venv / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
         # The version of scikit-learn that trained the model, whatever the peer would choose.
-        packages = [*PEERS[name][0], f"scikit-learn=={scikit_learn}"]
+        packages = [*(PEERS | MODEL_PEERS)[name][0], f"scikit-learn=={scikit_learn}"]
         subprocess.run(
             [venv / "bin/python", "-m", "pip", "install", "--quiet", *packages], check=True
         )
         (venv / "done").touch()
     return venv
+
+
+def prepare(name, directory, scikit_learn, model_path=ROOT / "model.pkl"):
+    """Install a peer and return its command, environment, directory, path and body.
+
+    Its files, and the model, are written to `directory`, which is created.
+    """
+    _, files, commands, path, body = (PEERS | MODEL_PEERS)[name]
+    venv = install(name, scikit_learn)
+    directory.mkdir()
+    shutil.copy(model_path, directory / "model.pkl")
+    for file, text in files.items():
+        (directory / file).write_text(text.replace("PORT", str(PORT)))
+
+    env = os.environ | {
+        "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(directory),
+        "OMP_NUM_THREADS": "1",  # every peer has one core
+    }
+    *preparations, command = [text.replace("PORT", str(PORT)).split() for text in commands]
+    for preparation in preparations:
+        subprocess.run(preparation, cwd=directory, env=env, check=True, capture_output=True)
+    return command, env, directory, path, body

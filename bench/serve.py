@@ -9,8 +9,6 @@ the server has one to itself, wrk the other.
 import argparse
 import contextlib
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import peers
 from load import ROOT, SERVER_CORE, memory_bytes, post_script, run_wrk, send, serve
-from variants import OURS, PORT, SERVERS, VARIANTS, gunicorn
+from variants import OURS, SERVERS, VARIANTS, gunicorn
 
 METRICS_PORT = 5802
 # Of ten requests six predict one row, one predicts two rows, one is invalid, one has an unknown
@@ -73,26 +71,6 @@ def compare_variants(variants, seconds, rounds):
         print(f"{name}: {rate / first_rate:.2f} of the requests/s ({rate:.0f}), {latencies}")
 
 
-def prepare_peer(name, directory, version):
-    """Install a peer and return its command, environment, directory, path and body."""
-    _, files, commands, path, body = peers.PEERS[name]
-    venv = peers.install(name, version)
-    directory.mkdir()
-    shutil.copy(ROOT / "model.pkl", directory)
-    for file, text in files.items():
-        (directory / file).write_text(text.replace("PORT", str(PORT)))
-
-    env = os.environ | {
-        "PATH": f"{venv / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(directory),
-        "OMP_NUM_THREADS": "1",  # every peer has one core
-    }
-    *preparations, command = [text.replace("PORT", str(PORT)).split() for text in commands]
-    for preparation in preparations:
-        subprocess.run(preparation, cwd=directory, env=env, check=True, capture_output=True)
-    return command, env, directory, path, body
-
-
 def compare_peers(seconds, rounds):
     """Print the table of docs/benchmarks.md: this service and its peers, measured in turns."""
     version = json.loads((ROOT / "model.json").read_text())["libraries"]["scikit-learn"]
@@ -108,7 +86,7 @@ def compare_peers(seconds, rounds):
     work = Path(tempfile.mkdtemp())
     for name in peers.PEERS:
         directory = work / "".join(filter(str.isalnum, name))
-        servers[name] = prepare_peer(name, directory, version)
+        servers[name] = peers.prepare(name, directory, version)
 
     runs = {name: [] for name in servers}
     for _ in range(rounds):
