@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
-from browser.services import Service
+from browser.services import Service  # noqa: E402 - of the tests, after their folder is known
 
 LIMIT_MILLISECONDS = 200
 ONE_LINE = b"<!doctype html><title>One line</title><link rel=icon href=data:,><p>One line"
@@ -36,7 +36,8 @@ FIRST_PAINT = """
 class OneLine(BaseHTTPRequestHandler):
     """The smallest page that has a first contentful paint."""
 
-    def do_GET(self):  # noqa: N802 - the name that the base class calls
+    def do_GET(self):
+        """Send the line."""
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(ONE_LINE)))
