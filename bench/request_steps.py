@@ -8,6 +8,7 @@ import asyncio
 import gc
 import io
 import logging.config
+import math
 import os
 import sys
 import timeit
@@ -32,8 +33,8 @@ HEAD = (
     "POST /predict HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nContent-Type: application/json\r\n"
     f"Content-Length: {len(BODY)}\r\n\r\n"
 )
-REPEATS = 40
-CALLS = 500
+ROUNDS = 500
+CALLS = 20
 
 
 class StubTransport:
@@ -100,9 +101,6 @@ async def measure_steps():
         environ["wsgi.input"] = io.BytesIO(BODY)
         return function()
 
-    whole = clock(lambda: call(lambda: call_application(app, environ)))
-    flask = clock(lambda: call(lambda: app(environ, lambda *_: None)))
-
     with app.request_context(environ):
         current_request().id = "0" * 32
         decoder = service.decoder(PredictDecoder)
@@ -110,28 +108,30 @@ async def measure_steps():
         predictions = service.model.predict(rows)
         response = json_response({"prediction": [0]}, version_header())
 
-        steps = {
-            "parse the request": clock(parse),
-            "read and decode the body": clock(lambda: call(lambda: decoder.decode(read_body()))),
-            "predict": clock(lambda: service.model.predict(rows)),
-            "count the row for drift": clock(
-                lambda: telemetry.record_predictions(rows, predictions)
-            ),
-            "build and send the response": clock(
-                lambda: json_response({"prediction": [0]}, version_header())(
-                    environ, lambda *_: None
-                )
-            ),
-            "request id, counters": clock(lambda: count_request(telemetry, response)),
-        }
-        line = measure_line()
+        def respond():
+            return json_response({"prediction": [0]}, version_header())(environ, lambda *_: None)
 
-    steps["Flask: route, contexts, dispatch"] = (
-        flask - sum(steps.values()) + steps["parse the request"]
-    )
-    steps["worker: context, head of the response"] = whole - flask
-    steps["line of log"] = line
-    return steps
+        microseconds = clock(
+            {
+                "whole": lambda: call(lambda: call_application(app, environ)),
+                "flask": lambda: call(lambda: app(environ, lambda *_: None)),
+                "parse the request": parse,
+                "read and decode the body": lambda: call(lambda: decoder.decode(read_body())),
+                "predict": lambda: service.model.predict(rows),
+                "count the row for drift": lambda: telemetry.record_predictions(rows, predictions),
+                "build and send the response": respond,
+                "request id, counters": lambda: count_request(telemetry, response),
+            }
+        )
+        line = clock({"line": log_function()})["line"]
+
+    whole = microseconds.pop("whole")
+    flask = microseconds.pop("flask")
+    in_flask = sum(microseconds.values()) - microseconds["parse the request"]
+    microseconds["Flask: route, contexts, dispatch"] = flask - in_flask
+    microseconds["worker: call, head of the response"] = whole - flask
+    microseconds["line of log"] = line
+    return microseconds
 
 
 def count_request(telemetry, response):
@@ -141,8 +141,8 @@ def count_request(telemetry, response):
     response.headers.remove("X-Request-ID")
 
 
-def measure_line():
-    """Return the microseconds of a line that an event loop writes."""
+def log_function():
+    """Return a function that writes a line in the event loop."""
     logging.disable(logging.NOTSET)
     logging.config.dictConfig(logging_config("INFO", is_terminal=False))
     [handler] = logging.getLogger().handlers
@@ -161,14 +161,17 @@ def measure_line():
             is_probe=False,
         )
 
-    return clock(write)
+    return write
 
 
-def clock(function):
-    """Return the microseconds of a call, the least of several measurements."""
-    function()
-    seconds = min(timeit.repeat(function, number=CALLS, repeat=REPEATS))
-    return seconds / CALLS * 1e6
+def clock(functions):
+    """Return the microseconds of a call of each, the least of measurements in turns."""
+    least = dict.fromkeys(functions, math.inf)
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            seconds = timeit.timeit(function, number=CALLS)
+            least[name] = min(least[name], seconds / CALLS * 1e6)
+    return least
 
 
 def measure_under_load():
