@@ -43,6 +43,7 @@ try:
 except ConfigurationError as error:
     sys.exit(str(error))
 
+from flask import Flask  # noqa: E402
 from gunicorn.glogging import Logger  # noqa: E402
 
 from serving.api.service import service_of  # noqa: E402
@@ -163,7 +164,8 @@ def when_ready(server: Any) -> None:
 
 def prepare_fork(app: Any) -> None:
     """Do once what each worker would do, and keep the memory pages of what is loaded shared."""
-    compile_templates(app)
+    if isinstance(app, Flask):  # and no other WSGI application, which an owner may wrap around it
+        compile_templates(app)
     gc.collect()  # garbage collection of a worker would write to the pages of all objects
     gc.freeze()
 
