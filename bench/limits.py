@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from load import ROOT, is_serving, post_script, run_wrk
+from model_servers import fastapi_program
 from models import train_models
 from serving.model.loading import load_model
 from variants import PORT
@@ -26,28 +27,12 @@ RUN_ARGS = shlex.split(os.environ.get("RUN_ARGS", f"--publish 127.0.0.1:{PORT}:{
 LIMITS = ("0.5", "1")
 START_SECONDS = 60
 
-FASTAPI = """
-import joblib
-from fastapi import FastAPI
-from pydantic import BaseModel
-
-model = joblib.load("/model/model.pkl")
-app = FastAPI()
-
-
-class Body(BaseModel):
-    features: list[list[float]]
-
-
-@app.post("/predict")
-async def predict(body: Body):
-    return {"prediction": model.predict(body.features).tolist()}
-"""
 DOCKERFILE = f"""FROM {{base}}
 RUN pip install fastapi uvicorn[standard] joblib scikit-learn=={{scikit_learn}}
 COPY peer.py /app/
-WORKDIR /app
-ENV OMP_NUM_THREADS=1
+# Where the model is mounted.
+WORKDIR /model
+ENV OMP_NUM_THREADS=1 PYTHONPATH=/app
 CMD ["uvicorn", "peer:app", "--host", "0.0.0.0", "--port", "{PORT}", "--no-access-log"]
 """
 
@@ -72,13 +57,13 @@ def main():
 
 
 def build_images(folder):
-    """Return the images by name; the one with a log has a line for each request."""
+    """Build the images, and return the last arguments of `run` for each server by name."""
     [base] = re.findall("^FROM (.*) AS python$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     base = os.environ.get("BASE", base)
     card = load_model(ROOT / "model.pkl").card
     dockerfile = DOCKERFILE.format(base=base, scikit_learn=card.libraries["scikit-learn"])
     (folder / "Dockerfile").write_text(dockerfile)
-    (folder / "peer.py").write_text(FASTAPI)
+    (folder / "peer.py").write_text(fastapi_program(takes_frame=False))
 
     for name, directory in {"limits-ours": ROOT, "limits-fastapi": folder}.items():
         command = [CONTAINER, "build", "--quiet", *BUILD_ARGS, "--tag", name, str(directory)]
@@ -87,6 +72,7 @@ def build_images(folder):
         "FastAPI, no log": ["limits-fastapi"],
         "this service, no log": ["--env", "LOG_LEVEL=warning", "limits-ours"],
         "this service, log": ["limits-ours"],
+        "this service, one worker, log": ["--env", "WEB_CONCURRENCY=1", "limits-ours"],
     }
 
 

@@ -113,14 +113,19 @@ def features_body(model, n_rows):
 def fastapi_servers(model, version):
     """Return a short program, as people write it, under uvicorn with uvloop and httptools."""
     _, env, directory, _, _ = prepare("FastAPI async def, uvicorn", model, version)
-    program = FASTAPI.replace("ROW_TYPE", "list[float]").replace("TO_INPUT", "")
-    if model.takes_frame:
-        program = FASTAPI.replace("ROW_TYPE", "dict").replace("TO_INPUT", "pandas.DataFrame")
-    (directory / "peer.py").write_text(program)
+    (directory / "peer.py").write_text(fastapi_program(takes_frame=model.takes_frame))
     return {
         "FastAPI": Server([*UVICORN, *SILENT], env, directory, features_body),
         "FastAPI, log": Server(UVICORN, env, directory, features_body),
     }
+
+
+def fastapi_program(*, takes_frame):
+    """Return the program, for a model of arrays or of DataFrames."""
+    if takes_frame:
+        return FASTAPI.replace("ROW_TYPE", "dict").replace("TO_INPUT", "pandas.DataFrame")
+    of_lists = FASTAPI.replace("ROW_TYPE", "list[float]").replace("TO_INPUT", "")
+    return of_lists.replace("import pandas\n", "")
 
 
 def mlflow_servers(model, version):
