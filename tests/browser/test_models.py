@@ -17,6 +17,11 @@ CUT_NUMBERS = """
     .filter((input) => input.scrollWidth > input.clientWidth)
     .map((input) => input.value)
 """
+HIDDEN_VERDICTS = """
+() => [...document.querySelectorAll("#drift .verdict")]
+    .filter((cell) => cell.getBoundingClientRect().right > innerWidth)
+    .map((cell) => cell.parentElement.textContent)
+"""
 COVERED_HEADING = """
 () => document.querySelector("#file-faults h3").getBoundingClientRect().top
     - document.querySelector("#file-result").getBoundingClientRect().bottom
@@ -34,6 +39,7 @@ def test_page_is_readable(shared_service, visit, find_violations, tmp_path, name
     assert find_violations(page) == []
     assert page.evaluate(OVERFLOW) == 0
     assert page.evaluate(CUT_NUMBERS) == []
+    assert page.evaluate(HIDDEN_VERDICTS) == []
 
     card = json.loads(service.model_path.with_suffix(".json").read_text())
     names = [feature["name"] for feature in card["features"]]
@@ -48,6 +54,7 @@ def test_page_is_readable(shared_service, visit, find_violations, tmp_path, name
     expect(page.locator("#feedback-rows")).not_to_have_text("no feedback", timeout=TIMEOUT)
     assert find_violations(page) == []
     assert page.evaluate(OVERFLOW) == 0
+    assert page.evaluate(HIDDEN_VERDICTS) == []
     assert page.evaluate(COVERED_HEADING) > 8
 
 

@@ -54,7 +54,7 @@ function showRequests(samples, previous) {
 }
 
 function showDriftRow(row, column, bins) {
-  const [, chart, index, critical, verdict] = row.children;
+  const [, verdict, chart, index, critical] = row.children;
   const svg = chart.firstElementChild;
   drawPairs(svg, column.reference, column.live);
   const shares = bins.map((bin, i) => {
