@@ -54,6 +54,7 @@ def test_documented_commands_run_in_order(tmp_path):
         "excel-scored.csv",
         "flowers",
         "flowers.csv",
+        "model.plan",
         "parts",
         "scored",
         "scored.csv",

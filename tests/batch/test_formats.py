@@ -1,8 +1,10 @@
 """Formats of the batch: CSV and Parquet, files, directories and URLs."""
 
 import gzip
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from batches import (
     read_csv_rows,
     run_batch,
 )
-from helpers import NAMES, ROOT
+from helpers import MODEL_FILE, NAMES, ROOT
 
 
 @pytest.mark.parametrize("source", ["in.csv", "in.csv.gz", "in.parquet"])
@@ -66,6 +68,43 @@ def test_wide_parquet_is_scored_in_smaller_batches(tmp_path):
     metadata = pq.read_metadata(tmp_path / "out.parquet")
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     assert sum(groups) == 30_000 and max(groups) < 25_000
+
+
+def test_dictionary_where_values_recur(tmp_path):
+    """A column whose values hardly recur, such as an id, has no dictionary in Parquet."""
+    recurring = pa.array(["a", "b"] * 10_000)
+    table = iris_table(20_000, key=[f"key-{i}" for i in range(20_000)], word=recurring)
+    pq.write_table(table, tmp_path / "in.parquet")
+    run_batch(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    output = pq.ParquetFile(tmp_path / "out.parquet")
+    group = output.metadata.row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    plain = {chunk.path_in_schema for chunk in chunks if not chunk.has_dictionary_page}
+    assert plain == {*NAMES, "id", "key"}
+    assert output.read(table.column_names).equals(table)
+
+
+def test_lists_are_kept(tmp_path):
+    """A column of lists is copied, beside columns whose values recur or do not."""
+    table = iris_table(20_000, tags=pa.array([["a", "b"], []] * 10_000))
+    pq.write_table(table, tmp_path / "in.parquet")
+    run_batch(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet", columns=table.column_names).equals(table)
+
+
+def test_plan_file_gives_the_same_output(tmp_path):
+    """The plan file of a model writes the same table as its pickle."""
+    pq.write_table(iris_table(1000), tmp_path / "in.parquet")
+    model_path = Path(shutil.copy(MODEL_FILE, tmp_path))
+    shutil.copy(MODEL_FILE.with_suffix(".json"), tmp_path)
+    export = [sys.executable, "-m", "serving.export_plan", model_path]
+    subprocess.run(export, cwd=ROOT, check=True, capture_output=True)
+
+    outputs = []
+    for path in (model_path, model_path.with_suffix(".plan")):
+        run_batch(tmp_path / "in.parquet", tmp_path / "out.parquet", "--proba", "--model", path)
+        outputs.append(pq.read_table(tmp_path / "out.parquet"))
+    assert outputs[0].equals(outputs[1])
 
 
 def test_csv_lines_stay_unchanged(tmp_path):
