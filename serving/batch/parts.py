@@ -21,7 +21,9 @@ from serving.batch.writer import Writer
 
 # Of Parquet, what a thread scores at a time, and what a row group has that is written.
 MAX_BATCH_ROWS = 1 << 17
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 64 << 20
+# A value without a fixed size, such as a short text, with what Arrow has beside it.
+VARIABLE_VALUE_BYTES = 32
 
 SizedStats = tuple[int, BatchStats]  # bytes of a file that were read for a block, and its counts
 Results = Generator[SizedStats, None, None]  # closing it closes the files of the part
@@ -116,7 +118,7 @@ def open_parquet(part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStac
     block_scorer = ArrowScorer(scorer, file.schema_arrow, file.metadata, partition_values(path))
     row_groups = list(range(file.num_row_groups))[part.start : part.stop]
     batches = file.iter_batches(
-        count_batch_rows(file.metadata),
+        count_batch_rows(file, block_scorer.parsed_columns),
         row_groups,
         block_scorer.parsed_columns,
         use_threads=n_threads > 1,
@@ -131,11 +133,25 @@ def open_parquet(part: FilePart, scorer: Scorer, n_threads: int, stack: ExitStac
     return block_scorer, blocks, stats
 
 
-def count_batch_rows(metadata: Any) -> int:
-    """Return how many rows of a Parquet file are scored at a time: fewer if it is wide."""
+def count_batch_rows(file: pq.ParquetFile, names: list[str]) -> int:
+    """Return how many rows of these columns are scored at a time: fewer if they are wide.
+
+    A value that recurs is smaller in the file than in memory, and a long text is as large.
+    """
+    metadata = file.metadata
     n_bytes = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    n_rows: int = metadata.num_rows * BATCH_BYTES // max(n_bytes, 1)
-    return min(max(n_rows, 1), MAX_BATCH_ROWS)
+    types = [file.schema_arrow.field(name).type for name in names]
+    row_bytes: int = max(n_bytes // max(metadata.num_rows, 1), sum(map(count_value_bytes, types)))
+    return min(max(BATCH_BYTES // max(row_bytes, 1), 1), MAX_BATCH_ROWS)
+
+
+def count_value_bytes(arrow_type: Any) -> int:
+    """Return the size of a value in memory, which is estimated if it is not fixed."""
+    try:
+        n_bits: int = arrow_type.bit_width
+    except ValueError:
+        return VARIABLE_VALUE_BYTES
+    return max(n_bits // 8, 1)
 
 
 def run_pipeline(
