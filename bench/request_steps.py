@@ -1,7 +1,8 @@
-"""Name where the time of a request goes: one row to the shipped model, with its line of log.
+"""Name where the time of a request goes: one row to each of four models, with its line of log.
 
-Prints the microseconds of each step, measured alone, and the rest of the processor time of a
-request under load: the event loop and the kernel. Needs wrk and two cores.
+Prints the processor time of each step, measured alone, and the rest of that of a request under
+load: the event loop and the kernel. All are relative to a request to the shipped model. Needs wrk
+and two cores.
 """
 
 import asyncio
@@ -11,13 +12,15 @@ import logging.config
 import math
 import os
 import sys
+import tempfile
 import timeit
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import peers
 from app import create_app
-from load import cpu_seconds, run_wrk, serve
+from examples import example_body
+from load import cpu_seconds, post_script, run_wrk, serve
+from models import train_models
 from serving.api.decoders import PredictDecoder
 from serving.api.messages import json_response, read_body, version_header
 from serving.api.service import service_of
@@ -28,10 +31,9 @@ from serving.server.body_buffer import BufferBudget
 from serving.server.http11 import Connection
 from variants import gunicorn
 
-BODY = peers.OURS.encode()
 HEAD = (
     "POST /predict HTTP/1.1\r\nHost: 127.0.0.1:5000\r\nContent-Type: application/json\r\n"
-    f"Content-Length: {len(BODY)}\r\n\r\n"
+    "Content-Length: {}\r\n\r\n"
 )
 ROUNDS = 500
 CALLS = 20
@@ -64,23 +66,31 @@ class StubWorker:
 
 
 def main():
-    steps = asyncio.run(measure_steps())
-    total = measure_under_load() * 1e6
-    steps["event loop and kernel: receive, send, wait"] = total - sum(steps.values())
+    columns = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, path in train_models(Path(folder)).items():
+            body = example_body(path)
+            steps = asyncio.run(measure_steps(path, body.encode()))
+            total = measure_under_load(path, body) * 1e6
+            steps["event loop and kernel: receive, send, wait"] = total - sum(steps.values())
+            steps["processor time of a request under load"] = total
+            columns[name] = steps
 
-    print("| Step | Microseconds | Share |")
-    print("| --- | --- | --- |")
-    for name, microseconds in steps.items():
-        print(f"| {name} | {microseconds:.1f} | {microseconds / total:.2f} |")
-    print(f"| processor time of a request under load | {total:.1f} | 1 |")
+    base = next(iter(columns.values()))["processor time of a request under load"]
+    print(f"| Step | {' | '.join(columns)} |")
+    print(f"| --- |{' --- |' * len(columns)}")
+    for step in steps:
+        cells = [f"{steps[step] / base:.2f}" for steps in columns.values()]
+        print(f"| {step} | {' | '.join(cells)} |")
+    print(f"1.00 is {base:.0f} microseconds")
 
 
-async def measure_steps():
+async def measure_steps(path, body):
     """Return the microseconds of each step, those of whole calls without the steps inside them."""
     connection = Connection(StubWorker())
     connection.connection_made(StubTransport())
     reader = connection.reader
-    data = HEAD.encode() + BODY
+    data = HEAD.format(len(body)).encode() + body
 
     def parse():
         reader.read(data, 0)
@@ -90,7 +100,7 @@ async def measure_steps():
         return environ
 
     environ = parse()
-    app = create_app(LOG_LEVEL="info")
+    app = create_app(MODEL_PATH=str(path), LOG_LEVEL="info")
     service = service_of(app)
     telemetry = service.telemetry
     logging.disable()  # the line is measured below
@@ -98,18 +108,19 @@ async def measure_steps():
     gc.freeze()  # as gunicorn.conf.py does
 
     def call(function):
-        environ["wsgi.input"] = io.BytesIO(BODY)
+        environ["wsgi.input"] = io.BytesIO(body)
         return function()
 
     with app.request_context(environ):
         current_request().id = "0" * 32
         decoder = service.decoder(PredictDecoder)
-        rows, _ = decoder.decode(BODY)
+        rows, _ = decoder.decode(body)
         predictions = service.model.predict(rows)
-        response = json_response({"prediction": [0]}, version_header())
+        answer = {"prediction": predictions.tolist()}
+        response = json_response(answer, version_header())
 
         def respond():
-            return json_response({"prediction": [0]}, version_header())(environ, lambda *_: None)
+            return json_response(answer, version_header())(environ, lambda *_: None)
 
         microseconds = clock(
             {
@@ -174,14 +185,16 @@ def clock(functions):
     return least
 
 
-def measure_under_load():
+def measure_under_load(path, body):
     """Return the seconds of processor time of a request, the least of several measurements."""
     costs = []
-    with serve(*gunicorn("app:app", level="info")) as (process, _):
-        run_wrk(1)
+    command, env = gunicorn("app:app", level="info")
+    script = post_script(body)
+    with serve(command, env | {"MODEL_PATH": str(path)}, body=body) as (process, _):
+        run_wrk(1, script=script)
         for _ in range(5):
             before = cpu_seconds(process)
-            load = run_wrk(2)
+            load = run_wrk(2, script=script)
             costs.append((cpu_seconds(process) - before) / load.n_requests)
     return min(costs)
 
