@@ -43,10 +43,16 @@ class Service:
 
         variables = os.environ | SETTINGS
         variables |= {"PORT": str(port), "MODEL_PATH": str(self.model_path)}
+        # In a group of its own: Ctrl-C ends the demo, which ends the service, and not both at once,
+        # where a request to a service that has ended would be an error.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, env=variables
+            [sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, env=variables, process_group=0
         )
-        self.wait_until_ready()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def wait_until_ready(self) -> None:
         """Return once the service answers. Raises DemoError if it ends before."""
