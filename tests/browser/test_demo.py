@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from browser.services import ROOT, SCRIPTS, free_port
 
 TIMEOUT = 90_000  # milliseconds
+END_SECONDS = 120
 
 
 class DemoProcess:
@@ -39,9 +40,10 @@ class DemoProcess:
             self.text += line
 
     def end(self):
+        status = self.process.wait(END_SECONDS)
         self.text += self.process.stdout.read()
         self.process.stdout.close()
-        return self.process.wait(60)
+        return status
 
     def wait_for_service(self):
         """Return once the first service is a process."""
