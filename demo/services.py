@@ -43,8 +43,8 @@ class Service:
 
         variables = os.environ | SETTINGS
         variables |= {"PORT": str(port), "MODEL_PATH": str(self.model_path)}
-        # In a group of its own: Ctrl-C ends the demo, which ends the service, and not both at once,
-        # where a request to a service that has ended would be an error.
+        # In a group of its own: Ctrl-C ends the demo, which ends the service, and not both at once.
+        # A service that is interrupted while it starts would print a traceback.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "app:app"], cwd=ROOT, env=variables, process_group=0
         )

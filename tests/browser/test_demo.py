@@ -22,8 +22,10 @@ class DemoProcess:
     def __init__(self, checkout, directory, seconds):
         self.port = free_port()
         self.url = f"http://localhost:{self.port}/"
+        program = [ROOT / ".venv/bin/python", "-m", "demo", "--seconds", str(seconds)]
         self.process = subprocess.Popen(
-            [ROOT / ".venv/bin/python", "-m", "demo", "--seconds", str(seconds)],
+            # What a shell starts in the background ignores SIGINT, and so would the demo.
+            ["env", "--default-signal=INT", *program],
             cwd=checkout,
             env={"PATH": "/usr/bin:/bin", "PORT": str(self.port), "TMPDIR": str(directory)},
             stdout=subprocess.PIPE,
