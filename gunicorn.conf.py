@@ -194,8 +194,9 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Count in the slot of the worker; the application was loaded before the fork."""
+    """Let the application, which was loaded before the fork, know its worker."""
     service = service_of(server.app.wsgi())
+    service.telemetry.n_workers = server.num_workers
     service.telemetry.attach(worker.slot)
     worker.probe_paths = service.probe_paths  # of the default worker class
 

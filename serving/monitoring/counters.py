@@ -146,10 +146,6 @@ class RequestCounters:
                 workers.append(WorkerCounts(slot, pid, in_flight))
         return workers
 
-    def worker_count(self) -> int:
-        """Return the number of workers that have been attached, without the master."""
-        return sum(worker.slot > 0 for worker in self.workers())
-
 
 def _known_labels(route: str, method: str, status: int) -> RequestLabels:
     known_method = OTHER_LABEL

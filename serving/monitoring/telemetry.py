@@ -35,6 +35,7 @@ class Telemetry:
         if model.card:
             self.model_name = model.card.name
         self.reload_error = ""  # why newer model files are not served
+        self.n_workers = 1  # that the service keeps, those that have not started yet included
         self.request_log = RequestLog()
         # Requested every few seconds, by machines and by the page.
         self.quiet_routes = probe_paths | {"/metrics", "/drift"}
@@ -67,10 +68,6 @@ class Telemetry:
     def write_log_in(self, loop: Any) -> None:
         """Let an event loop write the log of this process from now on."""
         self.request_log.attach(loop)
-
-    def worker_count(self) -> int:
-        """Return the number of workers, those that have ended and were not replaced included."""
-        return self.requests.worker_count()
 
     def start_request(self) -> None:
         """Give the current request an id and start its clock."""

@@ -166,10 +166,9 @@ def execution_parameters() -> Response:
     if service.settings.max_rows * min_row_bytes >= max_body_bytes:
         strategy = "MULTI_RECORD"
 
-    n_workers = service.telemetry.worker_count()
     return json_response(
         ExecutionParametersResponse(
-            max_concurrent_transforms=max(n_workers, 1),
+            max_concurrent_transforms=service.telemetry.n_workers,
             batch_strategy=strategy,
             max_payload_in_mb=max(max_body_bytes // MEGABYTE, 1),
         )

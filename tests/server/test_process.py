@@ -237,6 +237,12 @@ def test_killed_worker_is_replaced(serve):
     assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
 
 
+def test_first_answer_knows_all_workers(serve):
+    """Batch Transform asks once, maybe before the last worker has started."""
+    service = serve(WEB_CONCURRENCY="6")
+    assert service.call("GET", "/execution-parameters").json["MaxConcurrentTransforms"] == 6
+
+
 def test_sigterm_loses_no_request(serve):
     """Requests that have begun are answered after SIGTERM."""
     service = serve(WEB_CONCURRENCY="2")
