@@ -10,7 +10,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from serving.batch.columns import InputColumns
-from serving.batch.csv_format import CsvFormat, format_csv_row, read_column_names
+from serving.batch.csv_format import NUMBER, CsvFormat, format_csv_row, read_column_names
 from serving.batch.csv_lines import join_columns, select_fields, split_lines
 from serving.batch.csv_values import PARSER_WORDS, nullify_missing, read_values
 from serving.batch.features import (
@@ -22,7 +22,7 @@ from serving.batch.features import (
 )
 from serving.batch.names import unique_names
 from serving.batch.scoring import ScoredRows, Scorer, append_predictions
-from serving.batch.stats import BadRow, BatchStats
+from serving.batch.stats import BadRow, BatchError, BatchStats
 from serving.batch.tables import DEFAULT_COMPRESSION
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -56,7 +56,13 @@ class CsvScorer:
             unnamed = [""] * len(written_names)
             written_names = [*scorer.model.features, *unnamed][: len(unnamed)]
         self.names = unique_names(written_names)
-        self.columns = InputColumns(scorer, self.names, constants, written_names)
+        try:
+            self.columns = InputColumns(scorer, self.names, constants, written_names)
+        except BatchError as error:
+            if csv_format.has_header and any(map(NUMBER.fullmatch, self.names)):
+                hint = "if the first line has values, use --no-header"
+                raise BatchError(f"{error}; {hint}") from error
+            raise
         self.notes = (*csv_format.notes, *self.columns.notes)
         self.header = b""
         if csv_format.has_header:

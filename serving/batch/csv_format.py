@@ -14,6 +14,7 @@ from serving.batch.stats import BatchError
 
 DELIMITERS = ",;\t|"
 SAMPLE_LINES = 100
+NUMBER = re.compile(r"\s*[-+]?[0-9]*[.,]?[0-9]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"\s*[-+]?[0-9]*,[0-9]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
 DECIMAL_POINT = re.compile(r"\s*[-+]?[0-9]+\.[0-9]+(e[-+]?[0-9]+)?\s*", re.IGNORECASE)
 

@@ -76,6 +76,11 @@ def test_bad_rows_are_listed(tmp_path, on_error, target):
         ("", "line 1: expected the names of columns"),
         ("\xff\n", "line 1: expected the names of columns"),
         ("a,b\n1,2\n", f"missing columns {', '.join(map(repr, NAMES))}; found 'a', 'b'"),
+        (
+            f"{GOOD_LINE}\n",
+            f"missing columns {', '.join(map(repr, NAMES))}; found '5.1', '3.5', '1.4', '0.2'; "
+            "if the first line has values, use --no-header",
+        ),
         (f"{HEADER},{NAMES[0]}\n", "column 'sepal length (cm)' occurs 2 times"),
         (f"{HEADER},label\n", "output column 'label' already exists; exclude it with --keep"),
         (
