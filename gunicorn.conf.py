@@ -50,6 +50,7 @@ from serving.api.service import service_of  # noqa: E402
 from serving.model.errors import ModelError  # noqa: E402
 from serving.monitoring.request_log import logging_config  # noqa: E402
 from serving.page.views import compile_templates  # noqa: E402
+from serving.server.cores import count_usable_cores  # noqa: E402
 from serving.server.sockets import all_interfaces, find_bind_error  # noqa: E402
 
 log = logging.getLogger("serving")
@@ -70,8 +71,9 @@ if settings.metrics_port == public_port:
 if settings.metrics_port:
     bind.append(f"{all_interfaces()}:{settings.metrics_port}")
 
-# Not one for each core by default: in a container Python counts the cores of the node.
-workers = settings.web_concurrency
+# A second worker on the same core would only delay the first one's answers. Without a limit the
+# cores are those of the node, which other pods use as well.
+workers = settings.web_concurrency or min(count_usable_cores(), 2)
 # An event loop, so that a slow or idle client occupies a socket but no thread.
 worker_class = "serving.server.worker.Worker"
 # For long bodies and slow models. The worst body takes 35 MB while it is decoded, so four of them

@@ -72,7 +72,7 @@ def build_images(folder):
         "FastAPI, no log": ["limits-fastapi"],
         "this service, no log": ["--env", "LOG_LEVEL=warning", "limits-ours"],
         "this service, log": ["limits-ours"],
-        "this service, one worker, log": ["--env", "WEB_CONCURRENCY=1", "limits-ours"],
+        "this service, two workers, log": ["--env", "WEB_CONCURRENCY=2", "limits-ours"],
     }
 
 

@@ -110,11 +110,11 @@ class Settings:
         default=5000,
         metadata=_setting(_whole_number(0, 65535), "Port, on all interfaces"),
     )
-    web_concurrency: int = field(
-        default=2,
+    web_concurrency: int | None = field(
+        default=None,
         metadata=_setting(
             _whole_number(1, 1000),
-            "Number of worker processes: one for each core that the container may use",
+            "Number of workers; default: one for each core the container may use, at most 2",
         ),
     )
     log_level: str = field(
