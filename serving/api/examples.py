@@ -43,7 +43,7 @@ class ExampleResponses:
         request = {"method": method, **self._example_request(operation)}
         with self.app.test_request_context("/", **request):
             try:
-                response = view(**path_values)
+                response = self.app.ensure_sync(view)(**path_values)
             except (HTTPException, InvalidInput):  # for this model the route is an error
                 return None
         if not isinstance(response, Response) or response.mimetype != JSON:

@@ -3,7 +3,6 @@
 What an owner adds is honoured: each short cut is taken only where Flask would find nothing.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import flask
@@ -77,10 +76,6 @@ class PredictionApp(Flask):
         )
         adapter.rules_by_path = self.rules_by_path
         return adapter
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `func`: no view is a coroutine."""
-        return func
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Call the application's functions before a request, by Flask if a blueprint has some."""

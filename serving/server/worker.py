@@ -1,6 +1,6 @@
 """The gunicorn worker: an event loop that answers quick requests, and threads for the others.
 
-Not for views with `async def`, websockets or TLS; `worker_class = "gthread"` serves the last one.
+Not for websockets or TLS; `worker_class = "gthread"` serves the latter.
 """
 
 import asyncio
@@ -54,7 +54,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
     def init_process(self) -> None:
         """Create the event loop; gunicorn's own part ends in run()."""
         self.loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(self.loop)
         self.stop_event = asyncio.Event()
         self.pool = ThreadPoolExecutor(self.cfg.threads)
         # Neither slow requests nor streams occupy the thread of the probes, nor each other's.
@@ -193,7 +192,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         if body_bytes <= MAX_INLINE_BODY_BYTES and path in self.path_costs.quick_paths:
             usage = measure_usage()
             started_at = time.perf_counter()
-            response = self.call_application(environ)
+            response = self.call_in_loop(environ)
             seconds = time.perf_counter() - started_at
             if seconds > SLOW_REQUEST_SECONDS and not is_quick_since(usage):
                 self.path_costs.record_slow_run(path)
@@ -205,6 +204,17 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn is untyped
         if path in self.probe_paths:
             pool = self.probe_pool
         pool.submit(self.handle_in_thread, connection, environ, body_bytes)
+
+    def call_in_loop(self, environ: Environ) -> Response:
+        """Return the response of the application, to which this thread looks like any other.
+
+        A view may call asyncio.run, which refuses a thread with a running loop.
+        """
+        asyncio._set_running_loop(None)
+        try:
+            return self.call_application(environ)
+        finally:
+            asyncio._set_running_loop(self.loop)
 
     def handle_in_thread(self, connection: Connection, environ: Environ, body_bytes: int) -> None:
         """Answer a request; called in a thread."""

@@ -104,6 +104,23 @@ def test_refusal_before_a_request_is_the_response():
     assert (response.status_code, response.text) == (503, "closed")
 
 
+def test_coroutine_is_run_before_and_after_a_request():
+    """A function before or after a request may be a coroutine function."""
+    app = build(PredictionApp, [])
+
+    @app.before_request
+    async def refuse():
+        return "closed", 503
+
+    @app.after_request
+    async def add_header(response):
+        response.headers["Retry-After"] = "60"
+        return response
+
+    response = app.test_client().get("/once")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "60")
+
+
 def test_sessions_need_a_key_as_in_flask():
     """With a secret key a client has its session; without one a session cannot be changed."""
     app = build(PredictionApp, [], SECRET_KEY="secret", TESTING=True)

@@ -94,6 +94,20 @@ def test_quick_path_moves_to_loop(own_views):
     assert own_views.call("GET", "/quick").body != b"MainThread"
 
 
+@pytest.mark.parametrize("path", ["/asyncio-run", "/coroutine"])
+def test_coroutines_run_in_every_thread(views, path):
+    """A view may be a coroutine, or run one: before its path moves to the loop, and after."""
+    responses = [views.call("GET", path) for _ in range(100)]
+    assert {response.status for response in responses} == {200}
+
+
+def test_coroutine_runs_in_the_loop(own_views):
+    """A quick path moves to the loop although it runs another one, which then has ended."""
+    names = [own_views.call("GET", "/asyncio-run").body for _ in range(100)]
+    assert names[-1] == b"MainThread"
+    assert own_views.call("GET", "/quick").status == 200
+
+
 def test_waiting_path_stays_in_threads(own_views):
     """A path that waits, however shortly, is never handled in the loop."""
     names = {own_views.call("GET", "/thread?sleep=0.0001").body for _ in range(100)}

@@ -1,5 +1,6 @@
 """The service with views as Flask's documentation shows them: streams, files, views that wait."""
 
+import asyncio
 import os
 import threading
 import time
@@ -31,6 +32,17 @@ def quick():
     end = time.thread_time() + 0.02 * request.args.get("slow", 0, int)
     while time.thread_time() < end:
         pass
+    return threading.current_thread().name
+
+
+@app.get("/asyncio-run")
+def asyncio_run():
+    """Return the name of the thread, from a coroutine."""
+    return asyncio.run(coroutine())
+
+
+@app.get("/coroutine")
+async def coroutine():
     return threading.current_thread().name
 
 
