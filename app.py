@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 try:
-    from flask import Flask, request
+    from flask import Flask, Response, request
     from flask.typing import ResponseReturnValue
     from flask_cors import CORS
     from werkzeug.exceptions import (
@@ -29,7 +29,6 @@ try:
     from serving.config import ConfigurationError, Settings, describe_settings
     from serving.model.errors import InvalidInput, ModelError
     from serving.model.loading import load_model
-    from serving.model.model import Model
     from serving.monitoring.prometheus import MetricsRegistry
     from serving.monitoring.request_log import current_request
     from serving.monitoring.telemetry import Telemetry
@@ -43,32 +42,25 @@ log = logging.getLogger(__name__)
 PREFLIGHT_SECONDS = 600  # for which a browser need not ask again whether a page may call
 
 
-def create_app(
-    settings: Settings | None = None, *, previous_app: Flask | None = None, **overrides: Any
-) -> Flask:
-    """Create the app with a verified model, keeping the request counters of `previous_app`.
+def create_app(settings: Settings | None = None, **overrides: Any) -> Flask:
+    """Create the app with a verified model.
 
     The settings come from the environment, replaced by `overrides`, unless `settings` is given.
     Raises ConfigurationError and ModelError.
     """
     if settings is None:
         settings = Settings.from_env(os.environ, **overrides)
-    model = load_model(
-        settings.model_path, settings.model_sha256, use_plan=settings.prediction_plan == "on"
-    )
 
     app = PredictionApp(__name__, static_folder=None)  # a static folder would add a route
     # One more byte than the limit, so that read_body can tell a body that is too large.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes + 1
     register_routes(app, settings)
 
-    service = build_service(app, settings, model, previous_app)
-    app.extensions["service"] = service
-    build_decoders(app, service)
+    app.extensions["service"] = load_service(app, settings)
 
-    app.before_request(service.telemetry.start_request)
+    app.before_request(start_request)
     app.before_request(authorize)
-    app.after_request(service.telemetry.finish_request)
+    app.after_request(finish_request)
     if settings.cors_origins:
         allow_origins(app, settings.cors_origins)
     app.register_error_handler(HTTPException, handle_http_exception)
@@ -107,10 +99,15 @@ def register_routes(app: Flask, settings: Settings) -> None:
     app.register_blueprint(docs.blueprint)
 
 
-def build_service(
-    app: Flask, settings: Settings, model: Model, previous_app: Flask | None
-) -> Service:
-    """Return what the service consists of, once all routes are registered."""
+def load_service(app: Flask, settings: Settings, previous: Service | None = None) -> Service:
+    """Load the model and return the service of the routes that are registered.
+
+    It keeps the request counters of the `previous` service. Raises ModelError.
+    """
+    model = load_model(
+        settings.model_path, settings.model_sha256, use_plan=settings.prediction_plan == "on"
+    )
+
     probe_paths = {"/healthz", "/readyz"}
     if settings.aip_health_route is not None:
         probe_paths.add(settings.aip_health_route)
@@ -126,11 +123,11 @@ def build_service(
         if operation_of(app.view_functions[rule.endpoint]).is_open:
             open_paths.add(rule.rule)
     previous_telemetry = None
-    if previous_app is not None:
-        previous_telemetry = service_of(previous_app).telemetry
+    if previous is not None:
+        previous_telemetry = previous.telemetry
     telemetry = Telemetry(methods_by_route, model, probe_paths, previous_telemetry)
 
-    return Service(
+    service = Service(
         settings=settings,
         model=model,
         self_test=SelfTest(model),
@@ -141,35 +138,47 @@ def build_service(
         telemetry=telemetry,
         metrics=MetricsRegistry(telemetry),
     )
-
-
-def build_decoders(app: Flask, service: Service) -> None:
-    """Build the decoder of each view now, so that the workers share them after the fork."""
+    # Now, so that the workers share the decoders after the fork.
     for view in app.view_functions.values():
         operation = operation_of(view)
         if operation.decoder:
             service.decoder(operation.decoder)
+    return service
 
 
-def reload_app(app: Flask) -> Flask:
-    """Return an app for the files now at MODEL_PATH; return `app` if unchanged or invalid."""
+def reload_model(app: Flask) -> None:
+    """Serve the files now at MODEL_PATH, unless they are unchanged or invalid.
+
+    The app stays, and with it what has been added to it.
+    """
     service = service_of(app)
     old = service.model
     try:
-        new_app = create_app(service.settings, previous_app=app)
+        new_service = load_service(app, service.settings, service)
     except Exception as error:  # whatever is wrong with the files, the old model is served
         path = service.settings.model_path
         service.telemetry.reload_error = str(error).removeprefix(f"{path}: ")
         log.error("model reload failed, still serving %s: %s", old.version, error)
-        return app
+        return
 
     service.telemetry.reload_error = ""
-    new = service_of(new_app).model
+    new = new_service.model
     if (new.sha256, new.card) == (old.sha256, old.card):
         log.info("model reloaded: version %s is unchanged", old.version)
-        return app
+        return
+    app.extensions["service"] = new_service
+    app.extensions.pop(docs.DOCUMENT, None)  # it describes the old model
     log.info("model reloaded: version %s replaces %s", new.version, old.version)
-    return new_app
+
+
+def start_request() -> None:
+    """Give the request an id and start its clock."""
+    current_service().telemetry.start_request()
+
+
+def finish_request(response: Response) -> Response:
+    """Count and log the request."""
+    return current_service().telemetry.finish_request(response)
 
 
 def handle_invalid_input(error: InvalidInput) -> ResponseReturnValue:

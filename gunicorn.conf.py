@@ -154,8 +154,11 @@ def check_ports(addresses: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Say where the service is."""
+    """Say where the service is, or end the process with one line if it is another application."""
     app = server.app.wsgi()
+    if "service" not in getattr(app, "extensions", {}):
+        expected = "expected what create_app() returns, with middleware around its wsgi_app only"
+        sys.exit(f"{server.app.app_uri}: {expected}")
     prepare_fork(app)
     service = service_of(app)
     address = server.LISTENERS[0].sock.getsockname()
@@ -226,13 +229,11 @@ def worker_exit(_: Any, __: Any) -> None:
 def on_reload(server: Any) -> None:
     """Load the files now at MODEL_PATH for the workers that are forked next.
 
-    With preload_app gunicorn itself keeps the application that it has. The workers of the old model
-    finish their requests.
+    With preload_app gunicorn itself loads nothing. The workers of the old model finish their
+    requests.
     """
-    import app
+    from app import reload_model
 
     gc.unfreeze()
-    # Both references change, so that the old application is freed.
-    app.app = app.reload_app(server.app.wsgi())
-    server.app.callable = app.app
-    prepare_fork(app.app)
+    reload_model(server.app.wsgi())
+    prepare_fork(server.app.wsgi())

@@ -1,5 +1,6 @@
 """Another version while serving: new files and SIGHUP."""
 
+import copy
 import http.client
 import re
 import signal
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from app import create_app, reload_app
+from app import create_app, reload_model
 from helpers import JSON, MODEL_FILE, card_fields, free_port, in_process, scrape, wait_until
+from serving.api.service import service_of
 from serving.model.loading import load_model
 from serving.model.storage import save_model, write_files_atomically
 
@@ -171,31 +174,48 @@ def test_reload_keeps_request_counters(app, checkout, pairs):
     """Request counters go on; the rows are the new version's own."""
     old, new = pairs
     assert scrape(partial(in_process, app))["model_last_reload_successful",] == 1
-    for served, version in ((app, old), (None, new)):
-        if served is None:
+    old_app = copy.copy(app)  # that of a worker which has not ended yet
+    old_app.extensions = dict(app.extensions)
+    for version in (old, new):
+        if version == new:
             put(checkout, pairs[new][0])
-            served = reload_app(app)
-        in_process(served, "POST", "/predict", BODY, JSON)
-        in_process(served, "POST", "/feedback", b'{"prediction":[0],"actual":[1]}', JSON)
-        found = scrape(partial(in_process, served))
+            reload_model(app)
+        in_process(app, "POST", "/predict", BODY, JSON)
+        in_process(app, "POST", "/feedback", b'{"prediction":[0],"actual":[1]}', JSON)
+        found = scrape(partial(in_process, app))
         assert {labels[-1] for labels in found if labels[0] == "rows_total"} == {version}
         assert found["rows_total", version] == len(ROWS)
         assert found["feedback_total", "1", version, "0"] == 1
-        drift = in_process(served, "GET", "/drift").json
+        drift = in_process(app, "GET", "/drift").json
         assert (drift["model_version"], drift["rows"]) == (version, len(ROWS))
     assert found["http_requests_total", "POST", "/predict", "200"] == 2
     # A worker of the old version that is still at work counts where the new ones do.
-    in_process(app, "POST", "/predict", BODY, JSON)
-    assert (
-        scrape(partial(in_process, served))["http_requests_total", "POST", "/predict", "200"] == 3
-    )
-    assert scrape(partial(in_process, served))["rows_total", new] == len(ROWS)
+    in_process(old_app, "POST", "/predict", BODY, JSON)
+    found = scrape(partial(in_process, app))
+    assert found["http_requests_total", "POST", "/predict", "200"] == 3
+    assert found["rows_total", new] == len(ROWS)
 
 
-def test_unchanged_files_keep_app(app):
+def test_reload_keeps_what_was_added(app, checkout, pairs):
+    """A view, a hook and middleware that were added to the app serve the new version as well."""
+    old, new = pairs
+    app.add_url_rule("/version", view_func=lambda: service_of(app).model.version)
+    app.after_request(lambda response: response.headers.add("X-Added", "yes") or response)
+    app.wsgi_app = ProxyFix(app.wsgi_app)
+    for version in (old, new):
+        put(checkout, pairs[version][0])
+        reload_model(app)
+        answer = in_process(app, "GET", "/version")
+        assert (answer.status, answer.body) == (200, version.encode())
+        assert answer.headers["X-Added"] == "yes"
+        document = in_process(app, "GET", "/openapi.json").json
+        assert version in document["info"]["description"] and "/version" in document["paths"]
+
+
+def test_unchanged_files_keep_counts(app):
     """Unchanged files are no new version."""
     in_process(app, "POST", "/predict", BODY, JSON)
-    assert reload_app(app) is app
+    reload_model(app)
     assert scrape(partial(in_process, app))["rows_total", OLD.version] == len(ROWS)
 
 
@@ -203,7 +223,7 @@ def test_pinned_digest_holds_on_reload(checkout, pairs):
     """MODEL_SHA256 holds for later files as well."""
     app = create_app(MODEL_PATH=str(checkout / "model.pkl"), MODEL_SHA256=OLD.sha256)
     put(checkout, [*pairs.values()][1][0])
-    assert reload_app(app) is app
+    reload_model(app)
     answer = in_process(app, "GET", "/readyz")
     assert answer.status == 200 and answer.json["reload"].endswith(f"MODEL_SHA256 is {OLD.sha256}")
 
@@ -214,7 +234,8 @@ def test_new_card_is_loaded(app, checkout):
     path.write_text(
         path.read_text().replace('"label": "setosa"', '"label": "bristle-pointed iris"')
     )
+    reload_model(app)
     answer = in_process(
-        reload_app(app), "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON
+        app, "POST", "/predict", b'{"features":[5,3,1,0],"outputs":["label"]}', JSON
     )
     assert answer.json["label"] == ["bristle-pointed iris"]
