@@ -20,17 +20,13 @@ class NoTelemetry:
 
 def without_telemetry():
     """Return the service without counters, clocks, request ids and request log."""
-    from app import create_app
+    from app import create_app, finish_request, start_request
     from serving.api.service import service_of
 
     app = create_app()
     service = service_of(app)
-    for functions in (app.before_request_funcs[None], app.after_request_funcs[None]):
-        functions[:] = [
-            function
-            for function in functions
-            if getattr(function, "__self__", None) is not service.telemetry
-        ]
+    app.before_request_funcs[None].remove(start_request)
+    app.after_request_funcs[None].remove(finish_request)
     app.extensions["service"] = dataclasses.replace(service, telemetry=NoTelemetry())
     return app
 
