@@ -210,7 +210,7 @@ def post_worker_init(worker: Any) -> None:
     """Let signals stop the worker, and its event loop, if it has one, write the log."""
     unblock_stop_signals()
     if hasattr(worker, "loop"):
-        service_of(worker.wsgi).telemetry.write_log_in(worker.loop)
+        service_of(worker.app.wsgi()).telemetry.write_log_in(worker.loop)
 
 
 def worker_exit(_: Any, __: Any) -> None:

@@ -121,6 +121,15 @@ def test_memory_file_system_may_be_read_only():
     assert re.search("worker_tmp_dir += None", shown.stdout)
 
 
+@pytest.mark.parametrize("worker_class", ["sync", "asgi"])
+def test_other_worker_classes_start(serve, worker_class):
+    """Each worker class of gunicorn answers, with or without a loop of its own."""
+    application = {"sync": "app:app", "asgi": "variants:asgi()"}[worker_class]
+    options = ["--pythonpath", "bench", "--worker-class", worker_class, application]
+    service = serve(command=[sys.executable, "-m", "gunicorn", *options], WEB_CONCURRENCY="1")
+    assert service.call("POST", "/predict", EXAMPLE_REQUEST, JSON).body == EXAMPLE_RESPONSE
+
+
 def test_openmp_model_is_served(serve, checkout):
     """A model that computes with OpenMP is tested before the fork and serves after it."""
     X, y = load_iris(return_X_y=True)
