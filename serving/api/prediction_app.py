@@ -61,9 +61,9 @@ class PredictionApp(Flask):
         self.rules_by_path: RulesByPath = {}
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
-        """Return an adapter that matches the path alone, whatever the Host header is."""
-        if request is None:
-            return None
+        """Return an adapter that matches the path alone, unless a setting concerns the host."""
+        if request is None or self.has_host_settings():
+            return super().create_url_adapter(request)
         environ = request.environ
         adapter = PathAdapter(
             self.url_map,
@@ -76,6 +76,15 @@ class PredictionApp(Flask):
         )
         adapter.rules_by_path = self.rules_by_path
         return adapter
+
+    def has_host_settings(self) -> bool:
+        """Return whether requests are accepted, or routes found, by the Host header."""
+        return (
+            self.config["TRUSTED_HOSTS"] is not None
+            or self.config["SERVER_NAME"] is not None
+            or self.url_map.host_matching
+            or self.subdomain_matching
+        )
 
     def preprocess_request(self) -> ResponseReturnValue | None:
         """Call the application's functions before a request, by Flask if a blueprint has some."""
@@ -94,7 +103,8 @@ class PredictionApp(Flask):
         context = request_ctx._get_current_object()  # type: ignore[attr-defined]
         is_for_one_request = bool(context._after_request_functions)  # after_this_request
         functions_by_name = self.after_request_funcs
-        if self.secret_key or is_for_one_request or not is_application_alone(functions_by_name):
+        has_session = not self.session_interface.is_null_session(context.session)
+        if has_session or is_for_one_request or not is_application_alone(functions_by_name):
             return super().process_response(response)
 
         for function in reversed(functions_by_name[None]):

@@ -8,7 +8,9 @@ from flask import (
     after_this_request,
     request_tearing_down,
     session,
+    url_for,
 )
+from flask.sessions import SessionInterface, SessionMixin
 
 from app import create_app
 from helpers import EXAMPLE_REQUEST, EXAMPLE_RESPONSE, JSON
@@ -132,6 +134,70 @@ def test_sessions_need_a_key_as_in_flask():
     for _ in range(2):
         with pytest.raises(RuntimeError, match="no secret key"):
             keyless.get("/visits")
+
+
+class ServerSessions(SessionInterface):
+    """Sessions that are kept here, by a cookie: they need no secret key."""
+
+    class Session(dict, SessionMixin):
+        """A session in memory."""
+
+    def __init__(self):
+        self.sessions = {}
+
+    def open_session(self, app, request):
+        key = request.cookies.get("key", "1")
+        return self.sessions.setdefault(key, self.Session())
+
+    def save_session(self, app, session, response):
+        response.set_cookie("key", "1")
+
+
+def test_sessions_of_an_extension_need_no_key():
+    """Other sessions than Flask's are saved, too."""
+    app = build(PredictionApp, [], TESTING=True)
+    app.session_interface = ServerSessions()
+    client = app.test_client()
+    responses = [client.get("/visits") for _ in range(2)]
+    assert [response.json["visits"] for response in responses] == [1, 2]
+    assert all("key=1" in response.headers["Set-Cookie"] for response in responses)
+
+
+HOST_SETTINGS = {  # of the configuration, of the application, and of the route
+    "none": ({}, {}, {}),
+    "trusted": ({"TRUSTED_HOSTS": ["good.example"]}, {}, {}),
+    "server name": ({"SERVER_NAME": "good.example"}, {}, {}),
+    "subdomains": (
+        {"SERVER_NAME": "good.example"},
+        {"subdomain_matching": True},
+        {"subdomain": "api"},
+    ),
+    "hosts": (
+        {},
+        {"host_matching": True, "static_host": "good.example"},
+        {"host": "api.good.example"},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Current server name")
+@pytest.mark.parametrize(("config", "options", "rule"), HOST_SETTINGS.values(), ids=HOST_SETTINGS)
+def test_host_settings_hold_as_in_flask(config, options, rule):
+    """What an application says of hosts decides as in Flask which request is answered."""
+    outcomes_by_class = []
+    for app_class in (Flask, PredictionApp):
+        app = app_class("owner", **options)
+        app.config.update(config)
+        app.add_url_rule("/url", "url", lambda: url_for("url", _external=True), **rule)
+
+        outcomes_by_class.append([])
+        for host in ("good.example", "api.good.example", "bad.example"):
+            response = app.test_client().get("/url", headers={"Host": host})
+            outcomes_by_class[-1].append((host, response.status_code, response.data))
+        if "SERVER_NAME" in config:
+            with app.app_context():
+                outcomes_by_class[-1].append(url_for("url"))
+    assert outcomes_by_class[0] == outcomes_by_class[1]
 
 
 def test_end_of_a_request_is_signalled():
