@@ -1,5 +1,6 @@
 """HTTP messages: read a request's body, check its limits, write a JSON response."""
 
+import io
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -76,12 +77,13 @@ def read_body(*extra_mimetypes: str) -> bytes:
     if (current.content_length or 0) > limit:
         raise _body_too_large(limit)
 
-    if current.environ.get("wsgi.input_terminated"):
-        # The stream ends with the body, so Werkzeug's limited stream, which costs a tenth of the
-        # whole request, is not needed.
-        body: bytes = current.environ["wsgi.input"].read(limit + 1)
+    stream = current.environ["wsgi.input"]
+    if current.environ.get("wsgi.input_terminated") and isinstance(stream, io.BytesIO):
+        # The stream is the body, so Werkzeug's limited stream, which costs a tenth of the whole
+        # request, is not needed. Functions before and after the request may read it as well.
+        body = stream.getvalue()
     else:
-        body = current.get_data(cache=False)
+        body = current.get_data()
     if len(body) > limit:  # a chunked body has no Content-Length
         raise _body_too_large(limit)
     if current.environ.get("HTTP_CONTENT_ENCODING"):

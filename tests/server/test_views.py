@@ -108,6 +108,16 @@ def test_coroutine_runs_in_the_loop(own_views):
     assert own_views.call("GET", "/quick").status == 200
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_body_may_be_read_by_others(views, moment):
+    """A function that reads the body, before or after the request, takes it from nobody."""
+    headers = JSON | {"X-Read-Body": moment}
+    for _ in range(5):
+        response = views.call("POST", "/predict", EXAMPLE_REQUEST, headers)
+        assert response.body == EXAMPLE_RESPONSE
+        assert response.headers["X-Body"] == EXAMPLE_REQUEST.decode()
+
+
 def test_waiting_path_stays_in_threads(own_views):
     """A path that waits, however shortly, is never handled in the loop."""
     names = {own_views.call("GET", "/thread?sleep=0.0001").body for _ in range(100)}

@@ -14,6 +14,19 @@ app = create_app()
 HOLD_FILE = Path(os.environ["HOLD_FILE"])
 
 
+@app.before_request
+def read_body_before():
+    if request.headers.get("X-Read-Body") == "before":
+        request.get_data()
+
+
+@app.after_request
+def read_body_after(response):
+    if "X-Read-Body" in request.headers:
+        response.headers["X-Body"] = request.get_data(as_text=True)
+    return response
+
+
 def wait_for_file():
     while HOLD_FILE.exists():
         time.sleep(0.001)
