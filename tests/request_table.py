@@ -35,6 +35,7 @@ METHODS = [
 
 TARGETS = [
     (f"GET /environ?a=b HTTP/1.1|{HOST}|", "200", {"QUERY_STRING": "a=b"}),
+    (f"GET /e%6eviron?a=b HTTP/1.1|{HOST}|", "200", {"RAW_URI": "/e%6eviron?a=b"}),
     (f"GET /environ? HTTP/1.1|{HOST}|", "200", {"QUERY_STRING": ""}),
     (f"GET /environ?a?b HTTP/1.1|{HOST}|", "200", {"QUERY_STRING": "a?b"}),
     (f"GET /environ?%20 HTTP/1.1|{HOST}|", "200", {"QUERY_STRING": "%20"}),

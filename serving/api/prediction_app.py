@@ -15,6 +15,8 @@ from werkzeug.routing import MapAdapter, Rule
 
 from serving.monitoring.request_log import Request
 
+Environ = dict[str, Any]
+DEFAULT_PORTS = (":80", ":443")
 RulesByPath = dict[tuple[str, str], Rule]  # the key is a method and a path
 
 
@@ -61,18 +63,19 @@ class PredictionApp(Flask):
         self.rules_by_path: RulesByPath = {}
 
     def create_url_adapter(self, request: flask.Request | None) -> MapAdapter | None:
-        """Return an adapter that matches the path alone, unless a setting concerns the host."""
-        if request is None or self.has_host_settings():
+        """Return an adapter that matches the path alone, where Flask's would find the same."""
+        if request is None or self.has_host_settings() or not has_plain_address(request.environ):
             return super().create_url_adapter(request)
         environ = request.environ
         adapter = PathAdapter(
             self.url_map,
-            server_name=environ.get("HTTP_HOST", ""),
+            server_name=environ["HTTP_HOST"],
             script_name=environ["SCRIPT_NAME"],
             subdomain="",
             url_scheme=environ["wsgi.url_scheme"],
             path_info=environ["PATH_INFO"],
             default_method=environ["REQUEST_METHOD"],
+            query_args=environ.get("QUERY_STRING", ""),
         )
         adapter.rules_by_path = self.rules_by_path
         return adapter
@@ -103,7 +106,7 @@ class PredictionApp(Flask):
         context = request_ctx._get_current_object()  # type: ignore[attr-defined]
         is_for_one_request = bool(context._after_request_functions)  # after_this_request
         functions_by_name = self.after_request_funcs
-        has_session = not self.session_interface.is_null_session(context.session)
+        has_session = not self.session_interface.is_null_session(context._session)
         if has_session or is_for_one_request or not is_application_alone(functions_by_name):
             return super().process_response(response)
 
@@ -115,6 +118,15 @@ class PredictionApp(Flask):
         """Do nothing, unless a function or an extension waits for the end of a request."""
         if self.teardown_request_funcs or request_tearing_down.receivers:
             super().do_teardown_request(exc)
+
+
+def has_plain_address(environ: Environ) -> bool:
+    """Return whether Werkzeug would change nothing of a request's host, path and query."""
+    host = environ.get("HTTP_HOST", "")
+    if not host or host != host.lower() or host.endswith(DEFAULT_PORTS):
+        return False
+    texts = (host, environ["SCRIPT_NAME"], environ["PATH_INFO"], environ.get("QUERY_STRING", ""))
+    return "".join(texts).isascii()
 
 
 def is_application_alone(functions_by_name: dict[Any, Any]) -> bool:

@@ -35,6 +35,7 @@ def request_line_variables(method: bytes, target: bytes, version: str) -> Enviro
     if b"#" in target:
         raise malformed("the request target has a fragment")
 
+    raw_target = target
     if not target.startswith(b"/"):
         target = path_of_other_form(method, target)
     path, _, query = target.partition(b"?")
@@ -45,6 +46,7 @@ def request_line_variables(method: bytes, target: bytes, version: str) -> Enviro
         "REQUEST_METHOD": method.decode("latin-1"),
         "PATH_INFO": path.decode("latin-1"),
         "QUERY_STRING": query.decode("latin-1"),
+        "RAW_URI": raw_target.decode("latin-1"),  # as in gunicorn's own workers
         "SERVER_PROTOCOL": f"HTTP/{version}",
     }
 

@@ -163,6 +163,28 @@ def test_sessions_of_an_extension_need_no_key():
     assert all("key=1" in response.headers["Set-Cookie"] for response in responses)
 
 
+@pytest.mark.parametrize(
+    "host", ["good.example", "Good.Example", "good.example:80", "[::1]:443", ""]
+)
+@pytest.mark.parametrize("prefix", ["", "/pre", "/pr\u00e9"])
+def test_addresses_are_those_of_flask(host, prefix):
+    """Host, prefix, path and query are decoded, and built into addresses, as in Flask."""
+    targets = ["/things/a%20b?c=d%20e", "/things/%C3%A4", "/things/%FF", "//things/a", "/none"]
+    targets += ["/gr%C3%B6%C3%9Fe/", "/gr%C3%B6%C3%9Fe?x=%C3%A4&y", "/list?x=1"]
+    outcomes_by_class = []
+    for app_class in (Flask, PredictionApp):
+        app = build(app_class, [])
+        for path in ("/gr\u00f6\u00dfe/", "/list/"):
+            app.add_url_rule(path, path, lambda: url_for("shop.once", _external=True))
+        outcomes_by_class.append([])
+        for target in targets:
+            environ = {"HTTP_HOST": host, "SCRIPT_NAME": prefix.encode().decode("latin-1")}
+            response = app.test_client().get(target, environ_overrides=environ)
+            location = response.headers.get("Location")
+            outcomes_by_class[-1].append((target, response.status_code, location, response.data))
+    assert outcomes_by_class[0] == outcomes_by_class[1]
+
+
 HOST_SETTINGS = {  # of the configuration, of the application, and of the route
     "none": ({}, {}, {}),
     "trusted": ({"TRUSTED_HOSTS": ["good.example"]}, {}, {}),
