@@ -1,12 +1,13 @@
 """The number of workers follows from the cores that the container may use."""
 
 import os
+import runpy
 import sys
 
 import joblib
 import pytest
 
-from helpers import gunicorn
+from helpers import ROOT, gunicorn
 from serving.server.cores import count_usable_cores
 
 QUOTAS = [
@@ -36,6 +37,15 @@ def test_quota_limits_cores(tmp_path, monkeypatch, files, expected):
 def test_cores_are_those_of_joblib():
     """`joblib.cpu_count` finds the same number on this machine."""
     assert count_usable_cores() == joblib.cpu_count()
+
+
+@pytest.mark.parametrize(("variable", "expected"), [("", 2), ("5", 5)])
+def test_workers_follow_from_cores(monkeypatch, variable, expected):
+    """There are at most two workers, unless the setting says how many."""
+    monkeypatch.setenv("WEB_CONCURRENCY", variable)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # gunicorn.conf.py sets its own
+    monkeypatch.setattr("serving.server.cores.count_usable_cores", lambda: 8)
+    assert runpy.run_path(str(ROOT / "gunicorn.conf.py"))["workers"] == expected
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs taskset")

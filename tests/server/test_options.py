@@ -35,11 +35,10 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("options", "names", "message"), REFUSED)
-def test_option_is_refused_in_one_line(options, names, message):
-    """An option that would be ignored ends the process with status 1 and one line of text."""
+def refusal(*words, **names):
+    """Return the line with which gunicorn ends with status 1."""
     process = subprocess.run(
-        [sys.executable, "-m", "gunicorn", *options, "app:app"],
+        [sys.executable, "-m", "gunicorn", *words],
         cwd=ROOT,
         env=environment(LOG_LEVEL="warning", **names),
         capture_output=True,
@@ -48,7 +47,19 @@ def test_option_is_refused_in_one_line(options, names, message):
     )
     assert process.returncode == 1
     [line] = process.stderr.splitlines()
-    assert line.startswith(message)
+    return line
+
+
+@pytest.mark.parametrize(("options", "names", "message"), REFUSED)
+def test_option_is_refused_in_one_line(options, names, message):
+    """An option that would be ignored ends the process."""
+    assert refusal(*options, "app:app", **names).startswith(message)
+
+
+def test_other_application_is_refused_in_one_line():
+    """An application that create_app has not made has no service."""
+    application = "flask:Flask('other')"
+    assert refusal(application).startswith(f"{application}: expected what create_app() returns")
 
 
 def test_limits_of_the_head_are_honoured(serve):
