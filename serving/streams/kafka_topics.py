@@ -20,6 +20,7 @@ READ_SECONDS = 1.0
 FLUSH_SECONDS = 5.0
 CONNECT_SECONDS = 5.0
 WATCH_SECONDS = 2.0
+SOCKET_TIMEOUT_MS = 10_000  # after a minute, the client's default, a broker that hangs is no news
 
 # What the client fetches ahead; a message itself is limited by the broker.
 MAX_QUEUED_KBYTES = 16_384
@@ -56,8 +57,8 @@ log = logging.getLogger(__name__)
 class KafkaTopic:
     """A consumer of one topic, which sends the answers to another.
 
-    Offsets are committed after the broker has all answers. Whatever ends the process in between,
-    no message is lost, and some are answered twice.
+    Offsets are stored after the broker has all answers, and the client commits what is stored every
+    second. Whatever ends the process in between, no message is lost, and some are answered twice.
     """
 
     kind = "kafka"
@@ -81,8 +82,8 @@ class KafkaTopic:
         consumer_settings = {
             "group.id": group,
             "auto.offset.reset": "earliest",
-            "enable.auto.commit": False,
             "enable.auto.offset.store": False,
+            "auto.commit.interval.ms": 1000,
             "queued.max.messages.kbytes": MAX_QUEUED_KBYTES,
         }
         producer_settings = {
@@ -112,7 +113,12 @@ class KafkaTopic:
     def connect(self) -> None:
         """Check that both topics are there, and join the group. Raises BatchError and others."""
         for client, topic in ((self._consumer, self._topic), (self._producer, self._output)):
-            metadata = self._list_topic(client, topic, CONNECT_SECONDS)
+            try:
+                metadata = self._list_topic(client, topic, CONNECT_SECONDS)
+            except BrokerUnavailable:
+                client.poll(0)  # reports why, such as a wrong password
+                self._raise_permanent_error()
+                raise
             error = metadata.topics[topic].error
             if error is not None:
                 raise BatchError(f"topic {topic!r}: {describe(error)}")
@@ -123,9 +129,6 @@ class KafkaTopic:
             with kafka_errors():
                 return client.list_topics(topic, timeout=seconds)
         except BrokerUnavailable:
-            self._consumer.poll(0)  # reports why, such as a wrong password
-            self._producer.poll(0)
-            self._raise_permanent_error()
             raise BrokerUnavailable("no broker answers") from None
 
     def _raise_permanent_error(self) -> None:
@@ -139,7 +142,6 @@ class KafkaTopic:
         messages = [to_message(record) for record in records if record.error() is None]
         for record in records:
             self._check_record(record)
-
         self._raise_permanent_error()
         if messages:
             self._is_down = False
@@ -154,7 +156,7 @@ class KafkaTopic:
             self._permanent_error = describe(error)
 
     def write(self, answers: list[Answer], model_version: str) -> None:
-        """Send the answers, wait until the broker has them, then commit the offsets."""
+        """Send the answers, wait until the broker has them, then store the offsets."""
         if self._sent is not answers:
             self._sent = answers
             self._undelivered = []
@@ -166,7 +168,7 @@ class KafkaTopic:
             error = Answer(answer.message, {"error": TOO_LARGE})
             self._send(error, b'{"error":"%b"}' % TOO_LARGE.encode(), model_version)
         self._flush()
-        self._commit(answers)
+        self._store_offsets(answers)
 
     def _send(self, answer: Answer, value: bytes, model_version: str) -> None:
         key, headers = answer.message.source
@@ -215,7 +217,8 @@ class KafkaTopic:
         if n_waiting:
             raise BrokerUnavailable(f"{n_waiting} answers wait to be delivered")
 
-    def _commit(self, answers: list[Answer]) -> None:
+    def _store_offsets(self, answers: list[Answer]) -> None:
+        """Leave it to the client to commit: a commit of ours would wait for a broker that hangs."""
         offsets: dict[int, int] = {}
         for answer in answers:
             _, partition, offset = answer.message.id.split("/")
@@ -223,7 +226,7 @@ class KafkaTopic:
         positions = [TopicPartition(self._topic, *position) for position in offsets.items()]
         try:
             with kafka_errors():
-                self._consumer.commit(offsets=positions, asynchronous=False)
+                self._consumer.store_offsets(offsets=positions)
         except PartitionLost as error:
             log.warning("%d messages may be answered twice: %s", len(answers), error)
 
@@ -238,7 +241,8 @@ class KafkaTopic:
         return lag
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, if a broker answers: the client would wait for it without an end."""
+        self._list_topic(self._consumer, self._topic, WATCH_SECONDS)
         with suppress(PartitionLost), kafka_errors():
             self._consumer.close()
 
@@ -265,7 +269,11 @@ def kafka_errors() -> Iterator[None]:
 def connection_settings(url: StreamUrl) -> dict[str, Any]:
     """Return the settings of a client that follow from the address."""
     is_encrypted = url.scheme == "kafka+ssl"
-    settings = {"bootstrap.servers": url.hosts, "client.id": "ml-model"}
+    settings: dict[str, Any] = {
+        "bootstrap.servers": url.hosts,
+        "client.id": "ml-model",
+        "socket.timeout.ms": SOCKET_TIMEOUT_MS,
+    }
     if url.username:
         settings["security.protocol"] = "sasl_ssl" if is_encrypted else "sasl_plaintext"
         settings["sasl.mechanisms"] = "PLAIN"

@@ -68,7 +68,7 @@ def test_killed_consumers_lose_nothing(cluster, consume):
     named = {}
     deadline = time.monotonic() + 90
     while len(named) < n_messages and time.monotonic() < deadline:
-        for answer in cluster.read("out", n_messages, seconds=5):
+        for answer in cluster.read("out", cluster.wait_for_length("out", 1)):
             named[message_id(answer)] = json.loads(answer.value())["n"]
     assert last.stop()[0] == 0
     assert sorted(named.values()) == list(range(n_messages))
@@ -114,6 +114,40 @@ def test_frozen_broker_is_waited_for(cluster, consume):
     _, away, back, _ = messages_of(records)
     assert away.endswith(" answers wait to be delivered")
     assert back.startswith("the broker is back after ")
+
+
+def test_frozen_input_is_waited_for(cluster, consume):
+    """A broker that hangs when its answers are delivered elsewhere is noticed; nothing is lost."""
+    n_messages = 10_000
+    cluster.add("in", numbered(n_messages))
+    quick = "&socket.timeout.ms=1000&api.version.request.timeout.ms=1000"
+    output = KafkaCluster()
+    try:
+        consumer = consume(cluster.url("in", f"?count=20{quick}"), output.url("out"))
+        assert output.wait_for_length("out", 100) < n_messages
+        cluster.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: b"stream_broker_up 0.0\n" in consumer.call("/metrics").body)
+        assert b'"alive"' in consumer.call("/healthz").body
+
+        cluster.process.send_signal(signal.SIGCONT)
+        answers = output.read("out", n_messages)
+        assert len({message_id(answer) for answer in answers}) == n_messages
+    finally:
+        output.stop()
+
+
+def test_frozen_broker_does_not_hold_up_the_end(cluster, consume):
+    """SIGTERM ends a consumer that waits for messages of a broker that hangs."""
+    cluster.add("in", numbered(10))
+    consumer = consume(cluster.url("in"), cluster.url("out"))
+    assert len(cluster.read("out", 10)) == 10
+    cluster.process.send_signal(signal.SIGSTOP)
+    status, records = consumer.stop()
+    assert status == 0
+    assert messages_of(records)[1:] == [
+        "could not leave the group: no broker answers",
+        "stopped after 10 messages, of which 0 with an error",
+    ]
 
 
 def test_lost_broker_is_one_line(cluster, consume):
