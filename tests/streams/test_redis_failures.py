@@ -9,6 +9,7 @@ import pytest
 
 from batches import MODEL
 from consumers import SETOSA_BODY, messages_of, wait_for_length
+from helpers import wait_until
 from serving.streams.messages import Answer
 from serving.streams.redis_streams import RedisStream
 from serving.streams.urls import parse_stream_url
@@ -65,14 +66,13 @@ def test_killed_server_loses_nothing(server, consume):
     consumer = consume(server.url("in", "&count=20"), server.url("out"))
     wait_for_length(server, "out", 100)
     server.stop(signal.SIGKILL)
-    time.sleep(1.5)
+    wait_until(lambda: b"stream_broker_up 0.0\n" in consumer.call("/metrics").body)
     assert b'"alive"' in consumer.call("/healthz").body
-    assert b"stream_broker_up 0.0\n" in consumer.call("/metrics").body
     server.start()
     assert server.client.xlen("out") < N_MESSAGES
 
     wait_for_length(server, "out", N_MESSAGES)
-    assert b"stream_broker_up 1.0\n" in consumer.call("/metrics").body
+    wait_until(lambda: b"stream_broker_up 1.0\n" in consumer.call("/metrics").body)
     status, records = consumer.stop()
     assert status == 0
     begin, away, back, end = messages_of(records)
