@@ -1,8 +1,10 @@
 """Kafka: a consumer of a group that reads a topic, and the topic that has the answers."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka import Message as Record
 
 from serving.batch.stats import BatchError
+from serving.streams.kafka_errors import PERMANENT_CODES, PartitionLost, describe, kafka_errors
 from serving.streams.messages import Answer, BrokerUnavailable, Message
 from serving.streams.urls import StreamUrl, take_number
 
@@ -24,31 +27,9 @@ SOCKET_TIMEOUT_MS = 10_000  # after a minute, the client's default, a broker tha
 
 # What the client fetches ahead; a message itself is limited by the broker.
 MAX_QUEUED_KBYTES = 16_384
-TOO_LARGE = "The answer is larger than the broker takes"
+MAX_ERROR_KEY_BYTES = 1000
+TOO_LARGE = {"error": "The answer is larger than the broker takes"}
 
-# The partition belongs to another consumer by now, which reads these messages again.
-LOST_PARTITION_CODES = (
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError._ASSIGNMENT_LOST,
-    KafkaError._STATE,
-)
-PERMANENT_CODES = (
-    KafkaError._AUTHENTICATION,
-    KafkaError._FATAL,
-    KafkaError._INVALID_ARG,
-    KafkaError._SSL,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-)
 TOO_LARGE_CODES = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
 
 log = logging.getLogger(__name__)
@@ -77,8 +58,9 @@ class KafkaTopic:
 
         self._permanent_error = ""
         self._is_down = False
-        self._sent: list[Answer] = []  # whose answers are sent, and perhaps not yet confirmed
-        self._undelivered: list[Answer] = []
+        self._sent: list[Answer] = []  # those of the last call, of which `_n_sent` are sent
+        self._n_sent = 0
+        self._too_large: list[Answer] = []
         consumer_settings = {
             "group.id": group,
             "auto.offset.reset": "earliest",
@@ -159,25 +141,29 @@ class KafkaTopic:
         """Send the answers, wait until the broker has them, then store the offsets."""
         if self._sent is not answers:
             self._sent = answers
-            self._undelivered = []
-            for answer in answers:
-                self._send(answer, answer.to_json(), model_version)
-
+            self._n_sent = 0
+            self._too_large = []
+        for answer in answers[self._n_sent :]:
+            self._send(answer, model_version)
+            self._n_sent += 1
         self._flush()
-        for answer in self._take_undelivered():
-            error = Answer(answer.message, {"error": TOO_LARGE})
-            self._send(error, b'{"error":"%b"}' % TOO_LARGE.encode(), model_version)
+
+        if self._too_large:
+            log.warning("%d answers are too large, and replaced by an error", len(self._too_large))
+        while self._too_large:
+            self._send(without_content(self._too_large[0]), model_version)
+            del self._too_large[0]
         self._flush()
         self._store_offsets(answers)
 
-    def _send(self, answer: Answer, value: bytes, model_version: str) -> None:
+    def _send(self, answer: Answer, model_version: str) -> None:
         key, headers = answer.message.source
         kept = [header for header in headers if header[0] not in ("message_id", "model_version")]
         added = [("message_id", answer.message.id), ("model_version", model_version)]
         send = partial(
             self._producer.produce,
             self._output,
-            value,
+            answer.to_json(),
             key,
             headers=[*kept, *added],
             on_delivery=partial(self._take_delivery, answer),
@@ -185,37 +171,38 @@ class KafkaTopic:
         try:
             self._send_when_queued(send)
         except KafkaException as error:
-            if error.args[0].code() not in TOO_LARGE_CODES:
-                raise BatchError(describe(error)) from error
-            self._undelivered.append(answer)
+            self._take_delivery(answer, error.args[0])
 
     def _send_when_queued(self, send: Callable[[], None]) -> None:
+        deadline = time.monotonic() + FLUSH_SECONDS
         while True:
             try:
                 send()
             except BufferError:  # the client's queue is full; delivered answers leave it
+                if time.monotonic() > deadline:
+                    self._raise_waiting()
                 self._producer.poll(READ_SECONDS)
             else:
                 return
 
-    def _take_delivery(self, answer: Answer, error: KafkaError | None, _: Record) -> None:
+    def _take_delivery(
+        self, answer: Answer, error: KafkaError | None, _: Record | None = None
+    ) -> None:
         if error is None:
             return
-        if error.code() in TOO_LARGE_CODES:
-            self._undelivered.append(answer)
+        if error.code() in TOO_LARGE_CODES and answer.members is not TOO_LARGE:
+            self._too_large.append(answer)
         else:
             self._permanent_error = describe(error)
 
-    def _take_undelivered(self) -> list[Answer]:
-        answers = self._undelivered
-        self._undelivered = []
-        return answers
-
     def _flush(self) -> None:
-        n_waiting = self._producer.flush(FLUSH_SECONDS)
+        self._producer.flush(FLUSH_SECONDS)
         self._raise_permanent_error()
-        if n_waiting:
-            raise BrokerUnavailable(f"{n_waiting} answers wait to be delivered")
+        if len(self._producer):
+            self._raise_waiting()
+
+    def _raise_waiting(self) -> None:
+        raise BrokerUnavailable(f"{len(self._producer)} answers wait to be delivered")
 
     def _store_offsets(self, answers: list[Answer]) -> None:
         """Leave it to the client to commit: a commit of ours would wait for a broker that hangs."""
@@ -247,23 +234,12 @@ class KafkaTopic:
             self._consumer.close()
 
 
-class PartitionLost(Exception):
-    """Another consumer has the partition by now."""
-
-
-@contextmanager
-def kafka_errors() -> Iterator[None]:
-    """Raise PartitionLost, BrokerUnavailable for what passes, and BatchError for what does not."""
-    try:
-        yield
-    except KafkaException as error:
-        kafka_error = error.args[0]
-        text = describe(kafka_error)
-        if kafka_error.code() in LOST_PARTITION_CODES:
-            raise PartitionLost(text) from error
-        if kafka_error.fatal() or kafka_error.code() in PERMANENT_CODES:
-            raise BatchError(text) from error
-        raise BrokerUnavailable(text) from error
+def without_content(answer: Answer) -> Answer:
+    """Return the error in place of an answer that is too large, which its key may be as well."""
+    key, _ = answer.message.source
+    is_small = key is not None and len(key) <= MAX_ERROR_KEY_BYTES
+    message = replace(answer.message, body=b"", source=(key if is_small else None, []))
+    return Answer(message, TOO_LARGE)
 
 
 def connection_settings(url: StreamUrl) -> dict[str, Any]:
@@ -288,13 +264,3 @@ def to_message(record: Any) -> Message:
     """Return a record as a message, which its topic, partition and offset name."""
     record_id = f"{record.topic()}/{record.partition()}/{record.offset()}"
     return Message(record_id, record.value() or b"", (record.key(), record.headers() or []))
-
-
-def describe(error: Any) -> str:
-    """Return the text of an error in one line."""
-    if isinstance(error, KafkaException):
-        error = error.args[0]
-    text = str(error)
-    if isinstance(error, KafkaError):
-        text = error.str() or error.name()
-    return " ".join(text.split())

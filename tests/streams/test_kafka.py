@@ -7,7 +7,7 @@ import time
 import pytest
 
 from batches import MODEL
-from consumers import messages_of
+from consumers import SETOSA_BODY, messages_of
 from helpers import VERSION, free_port, wait_until
 from kafka_cluster import KafkaCluster, message_id, numbered
 from serving.batch.stats import BatchError
@@ -94,11 +94,12 @@ def test_offsets_are_committed(cluster, consume):
     assert messages_of(records)[-1] == "stopped after 1 messages, of which 0 with an error"
 
 
-def test_frozen_broker_is_waited_for(cluster, consume):
+@pytest.mark.parametrize("options", ["", "?queue.buffering.max.messages=10"])
+def test_frozen_broker_is_waited_for(cluster, consume, options):
     """While the broker takes no answers, the consumer waits, says so once, and then goes on."""
     n_messages = 10_000
     cluster.add("in", numbered(n_messages))
-    consumer = consume(cluster.url("in", "?count=20"), cluster.url("out"))
+    consumer = consume(cluster.url("in", "?count=20"), cluster.url("out", options))
     assert cluster.wait_for_length("out", 100) < n_messages
 
     cluster.process.send_signal(signal.SIGSTOP)
@@ -168,12 +169,27 @@ def test_lost_broker_is_one_line(cluster, consume):
 def test_large_answer_is_an_error(cluster, consume):
     """An answer that the broker would not take is replaced by an error, and blocks nothing."""
     large = json.dumps({"features": [5.1, 3.5, 1.4, 0.2], "text": "x" * 3000})
-    cluster.add("in", [("large", large), *numbered(5)])
+    cluster.add("in", [("large", large), ("x" * 3000, SETOSA_BODY), *numbered(5)])
     consumer = consume(cluster.url("in"), cluster.url("out", "?message.max.bytes=2000"))
-    answers = {message.key(): message for message in cluster.read("out", 6)}
-    assert json.loads(answers[b"large"].value()) == {"error": TOO_LARGE}
-    assert len(answers) == 6
-    assert consumer.stop()[0] == 0
+    answers = {message.key(): message for message in cluster.read("out", 7)}
+    assert json.loads(answers[b"large"].value()) == TOO_LARGE
+    assert json.loads(answers[None].value()) == TOO_LARGE
+    assert message_id(answers[None]).startswith("in/")
+    assert len(answers) == 7
+    status, records = consumer.stop()
+    assert status == 0
+    assert "2 answers are too large, and replaced by an error" in messages_of(records)
+
+
+def test_error_that_is_too_large_ends_the_program(cluster, consume):
+    """Where not even the error can be sent, no offset goes past its message."""
+    cluster.add("in", [("x" * 990, SETOSA_BODY)])
+    source = cluster.url("in", "?session.timeout.ms=6000")
+    for _ in range(2):
+        consumer = consume(source, cluster.url("out", "?message.max.bytes=1000"))
+        status, lines = consumer.wait()
+        assert status == 1
+        assert lines[-1].endswith("Unable to produce message: Broker: Message size too large")
 
 
 def test_unreachable_broker_is_one_line(consume):
