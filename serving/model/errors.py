@@ -4,6 +4,10 @@
 class ModelError(Exception):
     """A model that must not be served; the text is one line that gives the reason."""
 
+    def __init__(self, text: str) -> None:
+        # Names and versions of a damaged file have any character, which a terminal would obey.
+        super().__init__("".join(char if char.isprintable() else repr(char)[1:-1] for char in text))
+
 
 class InvalidInput(ValueError):
     """Rows that the model cannot score; the text gives the reason and, if known, the row."""

@@ -18,7 +18,7 @@ from numpy.random import (
 from scipy.stats import rv_discrete
 
 from serving.model.allow_list import COMPILED_MODULES, METHOD_ATTRIBUTES, METHODS, Use
-from serving.model.errors import ModelError, one_line
+from serving.model.errors import ModelError, describe_error
 from serving.model.imports import import_name
 
 BIT_GENERATORS = {cls.__name__: cls for cls in (MT19937, PCG64, PCG64DXSM, Philox, SFC64)}
@@ -77,30 +77,38 @@ def _names_methods(value: Any) -> bool:
     return all(type(name) is str and name in METHODS for name in names)
 
 
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raise ModelError unless numpy would make the same `dtype` itself.
+def dtype_state(dtype: np.dtype[Any], state: Any) -> Any:
+    """Return the state of the dtype that `state` describes, as numpy makes it.
 
-    A pickle sets its flags, which say whether bytes are pointers, and the offsets of its fields.
+    The state in the pickle is not used: numpy does not check it. Its flags say whether bytes are
+    pointers, and one of another form ends the process. Raises ModelError.
     """
     try:
-        if dtype.names:
-            fields = [dtype.fields[name] for name in dtype.names]  # type: ignore[index]
-            expected = np.dtype(
-                {
-                    "names": list(dtype.names),
-                    "formats": [field[0] for field in fields],
-                    "offsets": [field[1] for field in fields],
-                    "itemsize": dtype.itemsize,
-                }
-            )
+        _, order, subdtype, names, fields, itemsize, _, flags, *metadata = state
+        if names is not None:
+            description: Any = {
+                "names": list(names),
+                "formats": [fields[name][0] for name in names],
+                "offsets": [fields[name][1] for name in names],
+                "itemsize": itemsize,
+            }
+            made = np.dtype(description, align=bool(flags & ALIGNED_STRUCT))
+        elif subdtype is not None:
+            made = np.dtype(subdtype)
+        elif dtype.kind in "mM":
+            _, (unit, count, *_) = metadata[0]
+            step = unit.decode() if count == 1 else f"{count}{unit.decode()}"
+            made = np.dtype(f"{dtype.kind}8[{step}]").newbyteorder(order)
         else:
-            expected = np.dtype(dtype.subdtype or dtype.str)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"it has an impossible dtype: {one_line(error)}") from error
+            made = dtype.newbyteorder(order)
+        has_flags = not (flags ^ made.flags) & ~ALIGNED_STRUCT
+        is_same = has_flags and made.kind == dtype.kind and itemsize in (-1, made.itemsize)
+    except Exception as error:  # a broken state can raise anything
+        raise ModelError(f"it has an impossible dtype: {describe_error(error)}") from error
 
-    flags = expected.flags ^ dtype.flags
-    if flags & ~ALIGNED_STRUCT or expected.itemsize != dtype.itemsize:
-        raise ModelError("it has an impossible dtype: the flags are not those of numpy")
+    if not is_same:
+        raise ModelError("it has an impossible dtype: it is not as numpy makes it")
+    return made.__reduce__()[2]
 
 
 def distribution_state(distribution: Any, state: Any) -> Any:

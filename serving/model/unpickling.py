@@ -21,7 +21,7 @@ from serving.model.allow_list import Use
 from serving.model.errors import ModelError
 from serving.model.imports import current_module, import_name
 from serving.model.libraries import check_scikit_learn, check_written_version
-from serving.model.rebuilding import REPLACEMENTS, check_dtype, check_state, distribution_state
+from serving.model.rebuilding import REPLACEMENTS, check_state, distribution_state, dtype_state
 
 # The last arguments of numpy.dtype in a pickle: not aligned, and a new one.
 NEW_DTYPE = (False, True)
@@ -149,11 +149,11 @@ class _RestrictedUnpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib is u
             raise ModelError(f"it changes {_text(instance)}, which the whole process shares")
         if isinstance(instance, rv_continuous | rv_discrete):
             self.stack[-1] = distribution_state(instance, state)
+        elif isinstance(instance, np.dtype):
+            self.stack[-1] = dtype_state(instance, state)
         else:
             check_state(instance, state)
         super().load_build()
-        if isinstance(instance, np.dtype):
-            check_dtype(instance)
 
     def load_append(self) -> None:
         """Append to a list."""

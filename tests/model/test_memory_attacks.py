@@ -31,6 +31,9 @@ NUMBER = np.dtype("i8")
         ("V16", (3, "|", None, ("a",), {"a": (NUMBER, 4096)}, 16, 1, 0)),
         ("V16", (3, "|", None, ("a",), {"a": (NUMBER, -8)}, 16, 1, 0)),
         ("V16", (3, "|", (np.dtype("O"), (2,)), None, None, 16, 1, 0)),
+        # With these two numpy ends the process.
+        ("M8", (3, "<", None, None, None, -1, -1, 0)),
+        ("i8", (3, "<", None, -1, -1, 0)),
     ],
     ids=[
         "pointers",
@@ -39,6 +42,8 @@ NUMBER = np.dtype("i8")
         "offset",
         "negative offset",
         "pointers in rows",
+        "time without a unit",
+        "another form",
     ],
 )
 def test_impossible_dtype_is_refused(text, state):

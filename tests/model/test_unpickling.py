@@ -37,7 +37,8 @@ def estimator_with(value):
 
 def pickle_of_name(module, name):
     """Return a pickle that imports a name and does nothing with it."""
-    return b"\x80\x04c" + module.encode() + b"\n" + name.encode() + b"\n."
+    words = [b"\x8c" + bytes([len(word.encode())]) + word.encode() for word in (module, name)]
+    return b"\x80\x04" + b"".join(words) + b"\x93."
 
 
 @pytest.mark.parametrize(
@@ -111,6 +112,14 @@ def test_other_names_cannot_be_imported(module, name):
     """A name that is not on the allow-list cannot be imported."""
     with pytest.raises(ModelError, match="which is not on the allow-list"):
         restricted_loads(pickle_of_name(module, name))
+
+
+@pytest.mark.parametrize("name", ["\nndarray", "\x1b[2Jndarray"])
+def test_message_has_no_control_character(name):
+    """A name that a damaged file has is shown with its control characters escaped."""
+    with pytest.raises(ModelError) as raised:
+        restricted_loads(pickle_of_name("numpy", name))
+    assert f"it imports numpy.{repr(name)[1:-1]}, which" in str(raised.value)
 
 
 def test_allowed_names_can_be_imported():
