@@ -23,8 +23,9 @@ from serving.model.imports import import_name
 
 BIT_GENERATORS = {cls.__name__: cls for cls in (MT19937, PCG64, PCG64DXSM, Philox, SFC64)}
 
-# The flag of a dtype that only says how it was made.
+# The flag of a dtype that only says how it was made, and the others. numpy 1 has a signed byte.
 ALIGNED_STRUCT = 0x80
+OTHER_FLAGS = 0x7F
 
 
 def check_state(instance: Any, state: Any) -> None:
@@ -101,7 +102,7 @@ def dtype_state(dtype: np.dtype[Any], state: Any) -> Any:
             made = np.dtype(f"{dtype.kind}8[{step}]").newbyteorder(order)
         else:
             made = dtype.newbyteorder(order)
-        has_flags = not (flags ^ made.flags) & ~ALIGNED_STRUCT
+        has_flags = not (flags ^ made.flags) & OTHER_FLAGS
         is_same = has_flags and made.kind == dtype.kind and itemsize in (-1, made.itemsize)
     except Exception as error:  # a broken state can raise anything
         raise ModelError(f"it has an impossible dtype: {describe_error(error)}") from error

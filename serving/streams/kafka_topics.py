@@ -192,7 +192,7 @@ class KafkaTopic:
             return
         if error.code() in TOO_LARGE_CODES and answer.members is not TOO_LARGE:
             self._too_large.append(answer)
-        else:
+        else:  # also if the error in place of an answer is too large
             self._permanent_error = describe(error)
 
     def _flush(self) -> None:

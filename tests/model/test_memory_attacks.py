@@ -79,3 +79,12 @@ def test_shared_dtype_is_not_changed(arguments):
 def test_dtypes_of_numpy_are_loaded(dtype):
     """Every dtype that numpy pickles is loaded as it was."""
     assert restricted_loads(operations(np.dtype(dtype))).value == np.dtype(dtype)
+
+
+def test_aligned_dtype_of_numpy_1_is_loaded():
+    """numpy 1 pickles the flags as a signed byte, which is negative for an aligned dtype."""
+    aligned = np.dtype([("a", "i1"), ("b", "f8")], align=True)
+    _, arguments, (*state, flags) = aligned.__reduce__()
+    loaded = restricted_loads(operations(DType(arguments, (*state, flags - 256)))).value
+    assert loaded == aligned
+    assert loaded.isalignedstruct
