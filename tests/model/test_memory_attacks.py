@@ -82,7 +82,7 @@ def test_dtypes_of_numpy_are_loaded(dtype):
 
 
 def test_aligned_dtype_of_numpy_1_is_loaded():
-    """numpy 1 pickles the flags as a signed byte, which is negative for an aligned dtype."""
+    """The flags in a pickle of numpy 1 are a signed byte, negative for an aligned dtype."""
     aligned = np.dtype([("a", "i1"), ("b", "f8")], align=True)
     _, arguments, (*state, flags) = aligned.__reduce__()
     loaded = restricted_loads(operations(DType(arguments, (*state, flags - 256)))).value
